@@ -1,0 +1,1 @@
+"""Programs for developers; nothing in the product imports them."""
