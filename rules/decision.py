@@ -1,0 +1,107 @@
+"""The answer to every fact, and what comes with it."""
+
+from enum import Enum, StrEnum
+
+from msgspec import Struct
+
+
+class Verdict(StrEnum):
+    """Whether the thing asked for may happen; FAIL is an outcome, never a decision of rules."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    FAIL = "fail"
+
+
+class Reason(StrEnum):
+    """Why: one closed list for DNS, HTTP, audit and metrics; it grows, never changes meaning."""
+
+    RULE = "rule"
+    LOCAL = "local"
+    HOST_NOT_LISTED = "host-not-listed"
+    LIST = "list"
+    TYPE_NOT_ALLOWED = "type-not-allowed"
+    ADDRESS_NOT_ALLOWED = "address-not-allowed"
+    SPECIAL_USE = "special-use"
+    TUNNEL_DETECTED = "tunnel-detected"
+    BUDGET = "budget"
+    RATE = "rate"
+    QUARANTINED = "quarantined"
+    IDENTITY_UNKNOWN = "identity-unknown"
+    IDENTITY_CONFLICT = "identity-conflict"
+    MTLS_REQUIRED = "mtls-required"
+    ATTESTATION_REQUIRED = "attestation-required"
+    REVOKED = "revoked"
+    NAME_MALFORMED = "name-malformed"
+    PORT_NOT_ALLOWED = "port-not-allowed"
+    METHOD_NOT_ALLOWED = "method-not-allowed"
+    PATH_NOT_ALLOWED = "path-not-allowed"
+    LITERAL_NOT_ALLOWED = "literal-not-allowed"
+    INSPECTION_UNAVAILABLE = "inspection-unavailable"
+    APPROVAL_REQUIRED = "approval-required"
+    GENERATION_CHANGED = "generation-changed"
+    REQUEST_MALFORMED = "request-malformed"
+    AUTHORITY_MISMATCH = "authority-mismatch"
+    SNI_MISMATCH = "sni-mismatch"
+    SNI_MISSING = "sni-missing"
+    NOT_TLS = "not-tls"
+    ECH = "ech"
+    CAPACITY = "capacity"
+    AUDIT_QUOTA = "audit-quota"
+    AUDIT_UNAVAILABLE = "audit-unavailable"
+    INTERNAL_ERROR = "internal-error"
+    UPSTREAM_UNREACHABLE = "upstream-unreachable"
+    UPSTREAM_TIMEOUT = "upstream-timeout"
+    UPSTREAM_TLS = "upstream-tls"
+    UPSTREAM_MALFORMED = "upstream-malformed"
+    NO_ADDRESS = "no-address"
+
+
+class Refuse(Enum):
+    """How an app wants a refused look-up worded on the DNS plane."""
+
+    NXDOMAIN = "nxdomain"
+    NODATA = "nodata"
+    REFUSED = "refused"
+    SINKHOLE = "sinkhole"  # not in this version: worded as NXDOMAIN, and `check` warns
+
+
+class PeekTls(Struct, frozen=True):
+    """Read the ClientHello before anything is tunnelled: its SNI must equal the authority."""
+
+    accept_ech: bool = False
+
+
+class TunnelUnread(Struct, frozen=True):
+    """`tls: false`: tunnel without a look (the server speaks first)."""
+
+
+class OnlyReadable(Struct, frozen=True):
+    """A method or path rule covers this origin: only HTTP that we can read may pass."""
+
+
+class Resolve(Struct, frozen=True):
+    """The proxy's own look-up may ask these record types (of A and AAAA)."""
+
+    types: frozenset[int]
+
+
+type Obligation = PeekTls | TunnelUnread | OnlyReadable | Resolve
+"""What the enforcement point must do for an ALLOW to stand; if it cannot, it denies."""
+
+
+class Decision(Struct, frozen=True):
+    """A verdict, its reason, the rule that gave it, and its obligations.
+
+    `rule` is the rule's `name`, or `file:line`.  `text` is what the admin wrote for a deny.
+    `refuse` and `empty` word a refused Question: `empty` says that another type of the name,
+    or a name below it, is allowed, so that NXDOMAIN would be a lie (RFC 8020).
+    """
+
+    verdict: Verdict
+    reason: Reason
+    rule: str | None = None
+    obligations: tuple[Obligation, ...] = ()
+    text: str = ""
+    refuse: Refuse = Refuse.NXDOMAIN
+    empty: bool = False

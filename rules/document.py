@@ -1,0 +1,210 @@
+"""A rule file as it is written: its keys, their types and what they mean.
+
+These Structs are the one source of the loader's type checks, of the JSON Schema that editors
+use, and of the table of keys in docs/.  What the types cannot say is checked in `rules.syntax`.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from rules.decision import Refuse
+
+
+def _said(description: str) -> Meta:
+    return Meta(description=description)
+
+
+Word = Annotated[
+    str,
+    Meta(
+        pattern="^[a-z0-9-]+$",
+        extra={"wanted": "a word of lower-case letters, digits and hyphens"},
+    ),
+]
+Title = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9 _.-]{0,62}[A-Za-z0-9_.-])?$",
+        extra={"wanted": "a name of up to 64 letters, digits, spaces inside, `_`, `.` and `-`"},
+    ),
+]
+Digest = Annotated[
+    str, Meta(pattern="^[0-9a-f]{64}$", extra={"wanted": "64 lower-case hex digits in quotes"})
+]
+Port = Annotated[int, Meta(ge=1, le=65535)]  # port 0 is no destination (RFC 6335, section 6)
+Uid = Annotated[int, Meta(ge=0, le=4294967294)]  # chown(2): the last one means "none"
+Duration = int | str
+Texts = Annotated[list[str], Meta(min_length=1)]
+Hosts = Annotated[
+    str | Texts,
+    _said(
+        "Names. `example.com` is that name only, `*.example.com` one more label, "
+        "`**.example.com` one or more; in deny, `*` alone is every name and literal."
+    ),
+]
+Ports = Annotated[list[Port], Meta(min_length=1, description="TCP ports.")]
+Types = Annotated[Texts, _said("DNS record types, by mnemonic or TYPE123.")]
+Addresses = Annotated[Texts, _said("Addresses and networks, ADDRESS/LENGTH.")]
+Methods = Annotated[Texts, _said("HTTP methods, in upper case.")]
+Paths = Annotated[Texts, _said("Patterns over paths: `*` within a segment, `**` over segments.")]
+
+
+class Process(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The process at the other end of a TCP connection; all keys must match."""
+
+    uid: Annotated[Uid, _said("Its user id.")] | UnsetType = UNSET
+    cgroup: Annotated[str, _said("Its cgroup, from the root of the hierarchy.")] | UnsetType = UNSET
+    exe_sha256: Annotated[Digest, _said("The SHA-256 digest of its executable.")] | UnsetType = (
+        UNSET
+    )
+
+
+class Identity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One line of evidence; all its keys must match."""
+
+    lease: Annotated[Word, _said("A sandbox lease. Not in this version.")] | UnsetType = UNSET
+    spiffe: (
+        Annotated[str, _said("The SPIFFE ID of a client certificate. Not in this version.")]
+        | UnsetType
+    ) = UNSET
+    token: Annotated[Word, _said("A token made for that app. Not in this version.")] | UnsetType = (
+        UNSET
+    )
+    listener: (
+        Annotated[str, _said("One of our listen addresses, ADDRESS:PORT, for this app only.")]
+        | UnsetType
+    ) = UNSET
+    process: Annotated[Process, _said("Ambient, TCP only.")] | UnsetType = UNSET
+
+
+class Attested(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an attestation must say."""
+
+    level: (
+        Annotated[Literal["software", "launched", "tpm"], _said("Default software.")] | UnsetType
+    ) = UNSET
+    max_age: (
+        Annotated[Duration, _said("Seconds, or text such as 5m. Default 300s.")] | UnsetType
+    ) = UNSET
+
+
+class AttestedRequirement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The requirement `attested` with its terms."""
+
+    attested: Attested
+
+
+Requirement = Literal["mtls", "attested"] | AttestedRequirement
+Require = Annotated[
+    list[Requirement],
+    Meta(min_length=1, description="What must be proven besides. Not in this version: refused."),
+]
+
+
+class Allow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One allow: names (`host`), literals (`addresses` without `host`), or a `pack` of allows."""
+
+    name: Annotated[Title, _said("Names the rule; else it is file:line.")] | UnsetType = UNSET
+    host: Hosts | UnsetType = UNSET
+    ports: Annotated[Ports, _said("TCP ports. Default 443.")] | UnsetType = UNSET
+    types: Annotated[Types, _said("DNS types. Default A, AAAA, CNAME, HTTPS.")] | UnsetType = UNSET
+    tls: (
+        Annotated[bool, _said("false: do not read the ClientHello (the server speaks first).")]
+        | UnsetType
+    ) = UNSET
+    ech: (
+        Annotated[Literal["cut", "accept"], _said("Encrypted ClientHello. Default cut.")]
+        | UnsetType
+    ) = UNSET
+    addresses: (
+        Annotated[
+            Addresses,
+            _said("With host: what the names may stand for besides public addresses."),
+        ]
+        | UnsetType
+    ) = UNSET
+    multi_tenant: (
+        Annotated[
+            Literal["accepted"], _said("Needed where a wildcard covers customers of one host.")
+        ]
+        | UnsetType
+    ) = UNSET
+    methods: Methods | UnsetType = UNSET
+    paths: Paths | UnsetType = UNSET
+    require: Require | UnsetType = UNSET
+    pack: Annotated[str, _said("A list of allows that is shipped.")] | UnsetType = UNSET
+
+
+class Deny(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One deny: an absent key matches everything, and it wins over every allow."""
+
+    name: Annotated[Title, _said("Names the rule; else it is file:line.")] | UnsetType = UNSET
+    host: Hosts | UnsetType = UNSET
+    ports: Annotated[Ports, _said("With ports it never matches a look-up.")] | UnsetType = UNSET
+    types: Annotated[Types, _said("With types it matches look-ups only.")] | UnsetType = UNSET
+    addresses: Addresses | UnsetType = UNSET
+    methods: Methods | UnsetType = UNSET
+    paths: Paths | UnsetType = UNSET
+    reason: Annotated[str, _said("What the asker is told.")] | UnsetType = UNSET
+
+
+class Detect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The tunnel detector of an app. Not in this version."""
+
+    mode: Annotated[Literal["block", "alert", "observe", "off"], _said("What it does.")]
+
+
+class App(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One app; it may be spread over files, which add up."""
+
+    identity: (
+        Annotated[list[Identity], Meta(min_length=1, description="Any one line names the app.")]
+        | UnsetType
+    ) = UNSET
+    require: Require | UnsetType = UNSET
+    refuse: Annotated[Refuse, _said("How refused look-ups are worded.")] | UnsetType = UNSET
+    allow: Annotated[list[Allow], _said("What the app may reach; [] is nothing.")] | UnsetType = (
+        UNSET
+    )
+    deny: Annotated[list[Deny], _said("What it may not; [] is nothing.")] | UnsetType = UNSET
+    detect: Annotated[Detect, _said("The tunnel detector.")] | UnsetType = UNSET
+
+
+class DenyList(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A deny source of many names. Not in this version: what it covers is refused altogether."""
+
+    file: Annotated[str, _said("Its path, relative to this file.")]
+    format: Annotated[str, _said("Its format; auto looks.")] | UnsetType = UNSET
+    refuse: Annotated[Refuse, _said("Beats the app's own.")] | UnsetType = UNSET
+    except_: Annotated[Texts, _said("Names that the list does not deny.")] | UnsetType = (
+        msgspec.field(name="except", default=UNSET)
+    )
+    apps: (
+        Annotated[
+            list[Word], Meta(min_length=1, description="The apps that it covers; default all.")
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class RuleFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A rule file of Sallyport."""
+
+    apps: Annotated[dict[Word, App], _said("Apps by name.")] | UnsetType = UNSET
+    lists: Annotated[list[DenyList], Meta(min_length=1, description="Deny lists.")] | UnsetType = (
+        UNSET
+    )
+
+
+class PackFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A pack: allows that are shipped, each with a name."""
+
+    allow: Annotated[list[Allow], Meta(min_length=1)]
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of a rule file, for editors and other tools."""
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return dialect | msgspec.json.schema(RuleFile)

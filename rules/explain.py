@@ -1,0 +1,210 @@
+"""Why a decision came out as it did: each rule of the asker's app, and what it lacked.
+
+For people (`sallyport explain`), never on the way of a request.  The last step is the decision
+itself, made by `rules.decide`; the others only say in words what the rules hold.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from enum import StrEnum
+
+from msgspec import Struct
+
+from rules.address import Address, embedded, special_purpose
+from rules.decide import decide, names_host
+from rules.decision import Decision, Reason, Verdict
+from rules.facts import Connect, Endpoint, Facts, Question, Request
+from rules.match import RuleIndex, is_of_origins, is_of_questions, is_selective
+from rules.name import DomainName
+from rules.path import readings
+from rules.rtype import AAAA, A, mnemonic
+from rules.ruleset import AllowRule, DenyRule
+
+STEPS_HERE = 200  # rules of the same host that do not fit; more are counted
+STEPS_ELSEWHERE = 50  # rules of other hosts
+VALUES_SHOWN = 4
+
+_OF_QUESTIONS = "a deny with ports, addresses, methods or paths never covers a look-up"
+_OF_ORIGINS = "a deny with types covers look-ups only"
+_OF_LOOK_UPS = "an allow without A and AAAA covers look-ups only"
+_OF_REQUESTS = "methods and paths cover requests only; to this host only readable HTTP passes"
+_WORDS = {
+    Reason.LOCAL: "a special-use name, answered by the appliance itself",
+    Reason.SPECIAL_USE: "special-use names and this host's own addresses are never reached",
+    Reason.HOST_NOT_LISTED: "no allow names the host",
+    Reason.LITERAL_NOT_ALLOWED: "no allow names the address",
+    Reason.LIST: "a deny list stands that this version cannot enforce",
+    Reason.TYPE_NOT_ALLOWED: "no allow of the name holds the record type",
+    Reason.PORT_NOT_ALLOWED: "no allow of the host holds the port",
+    Reason.METHOD_NOT_ALLOWED: "no allow of the host and port holds the method",
+    Reason.PATH_NOT_ALLOWED: "no allow of the host, port and method holds the path",
+    Reason.ADDRESS_NOT_ALLOWED: "the address may not stand for the name",
+    Reason.IDENTITY_UNKNOWN: "what was presented names no app",
+    Reason.MTLS_REQUIRED: "a client certificate is required",
+    Reason.ATTESTATION_REQUIRED: "an attestation is required",
+}
+
+
+class StepKind(StrEnum):
+    """What a step is about."""
+
+    DENY = "deny"
+    ALLOW = "allow"
+    DECISION = "decision"
+
+
+class Step(Struct, frozen=True):
+    """One rule that was tried, or the decision that came of all of them.
+
+    `rule` is None for rules that are only counted, and for a decision that no rule gave.
+    """
+
+    rule: str | None
+    kind: StepKind
+    matched: bool
+    why: str
+    decision: Decision | None = None
+
+
+def explain(index: RuleIndex, facts: Facts) -> tuple[Step, ...]:
+    """Return each rule of the asker's app with why it matched or not; last, the decision."""
+    decision = decide(index, facts)
+    steps: list[Step] = []
+    app = index.apps.get(facts.principal.app)
+    if app is not None:
+        steps += _steps(StepKind.DENY, app.app.denies, facts, decision)
+        steps += _steps(StepKind.ALLOW, app.app.allows, facts, decision)
+    words = _WORDS.get(decision.reason) or f"the rule says {decision.verdict}"
+    allowed = decision.verdict is Verdict.ALLOW
+    return (*steps, Step(decision.rule, StepKind.DECISION, allowed, words, decision))
+
+
+def _steps(
+    kind: StepKind, rules: Iterable[AllowRule | DenyRule], facts: Facts, decision: Decision
+) -> Iterator[Step]:
+    room = {True: STEPS_ELSEWHERE, False: STEPS_HERE}
+    counted = 0
+    for rule in rules:
+        elsewhere = _elsewhere(rule, facts)
+        why = elsewhere or next(filter(None, _lacks(rule, facts)), "")
+        if why and not room[bool(elsewhere)]:
+            counted += 1
+            continue
+        if why:
+            room[bool(elsewhere)] -= 1
+        fits = "it decides" if rule.id == decision.rule else "it fits; another decides"
+        yield Step(rule.id, kind, not why, why or fits)
+    if counted:
+        yield Step(None, kind, matched=False, why=f"{counted:,} more that do not match")
+
+
+def _elsewhere(rule: AllowRule | DenyRule, facts: Facts) -> str:
+    """Return in words that the rule is about other hosts; nothing where it is about this one."""
+    host = _host(facts)
+    if isinstance(rule, DenyRule):
+        is_here = names_host(rule, host)
+    else:
+        if isinstance(facts, Question) and facts.via is not None:
+            host = facts.via  # whose allow a chain's target inherits
+        if bool(rule.patterns) is not isinstance(host, str):
+            return (
+                "it allows names, no literals" if rule.patterns else "it allows literals, no names"
+            )
+        is_here = any(one.matches(host) for one in rule.patterns) if isinstance(host, str) else True
+    return "" if is_here else f"{_shown(rule.patterns or ())} does not match {host}"
+
+
+def _host(facts: Facts) -> DomainName | Address:
+    match facts:
+        case Question():
+            return facts.name
+        case Endpoint():
+            return facts.name if facts.name is not None else facts.address
+        case Connect() | Request():
+            return facts.host
+
+
+def _lacks(rule: AllowRule | DenyRule, facts: Facts) -> Iterator[str]:
+    """Yield in words what of the fact the rule is not about; nothing for what fits."""
+    if isinstance(facts, Question):
+        yield "" if is_of_questions(rule) else _OF_QUESTIONS
+        yield _type(rule.types, facts.rtype)
+        return
+    if not is_of_origins(rule):
+        yield _OF_ORIGINS if isinstance(rule, DenyRule) else _OF_LOOK_UPS
+    if isinstance(rule, DenyRule) and is_selective(rule) and not isinstance(facts, Request):
+        yield _OF_REQUESTS
+    yield _port(rule, facts)
+    yield _address(rule, facts)
+    if isinstance(facts, Request):
+        yield _method(rule, facts)
+        yield _path(rule, facts)
+
+
+def _type(types: Collection[int] | None, rtype: int) -> str:
+    if types is None or rtype in types:
+        return ""
+    return f"type {mnemonic(rtype)} is not in {_shown(mnemonic(one) for one in sorted(types))}"
+
+
+def _port(rule: AllowRule | DenyRule, facts: Connect | Endpoint | Request) -> str:
+    if rule.ports is None or facts.port in rule.ports:
+        return ""
+    if facts.port is None:
+        is_open = isinstance(rule, DenyRule) and rule.addresses is None
+        return "it waits until the port is known" if is_open else ""
+    return f"port {facts.port} is not in {_shown(sorted(rule.ports))}"
+
+
+def _address(rule: AllowRule | DenyRule, facts: Connect | Endpoint | Request) -> str:
+    if isinstance(facts, Endpoint):
+        address: DomainName | Address = facts.address
+        if isinstance(rule, AllowRule) and rule.patterns:
+            return _standing(rule, facts)
+    else:
+        address = facts.host
+    if rule.addresses is None or (isinstance(rule, AllowRule) and rule.patterns):
+        return ""
+    if isinstance(address, str):
+        return "a deny with addresses covers literals and what names resolve to"
+    carried = embedded(address) if isinstance(rule, DenyRule) else ()
+    if any(one in network for one in (address, *carried) for network in rule.addresses):
+        return ""
+    return f"{address} is not in {_shown(rule.addresses)}"
+
+
+def _standing(rule: AllowRule, facts: Endpoint) -> str:
+    """Return in words why the address may not stand for a name that the rule allows."""
+    address = facts.address
+    if facts.own_listener:
+        return f"{address} is a listener of the appliance"
+    lacking = _type(rule.types, A if address.version == 4 else AAAA)
+    if lacking or any(address in network for network in rule.addresses):
+        return lacking
+    if facts.own_interface:
+        return f"{address} is an address of this host, not in {_shown(rule.addresses)}"
+    blocks = ((one, special_purpose(one)) for one in (address, *embedded(address)))
+    special = next(((one, block) for one, block in blocks if block is not None), None)
+    if special is None:
+        return ""
+    return f"{special[0]} is {special[1]}, not in {_shown(rule.addresses)}"
+
+
+def _method(rule: AllowRule | DenyRule, facts: Request) -> str:
+    if rule.methods is None or facts.method in rule.methods:
+        return ""
+    return f"method {facts.method} is not in {_shown(sorted(rule.methods))}"
+
+
+def _path(rule: AllowRule | DenyRule, facts: Request) -> str:
+    tried = readings(facts.path) if isinstance(rule, DenyRule) else (facts.path,)
+    if rule.paths is None or any(glob.matches(path) for glob in rule.paths for path in tried):
+        return ""
+    return f"{facts.path} does not match {_shown(glob.text for glob in rule.paths)}"
+
+
+def _shown(values: Iterable[object]) -> str:
+    """Return the first values as a list, and how many more there are."""
+    texts = [str(value) for value in values]
+    more = len(texts) - VALUES_SHOWN
+    tail = [f"{more:,} more"] if more > 0 else []
+    return f"[{', '.join(texts[:VALUES_SHOWN] + tail)}]"

@@ -1,0 +1,77 @@
+"""What may be asked of the rules: one value per question, on every plane.
+
+Facts carry canonical values only (`rules.name`, `rules.address`), so that deciding never
+parses.  A fact that is unknown is `None` and never matches a rule that asks for it.
+"""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from rules.address import Address
+from rules.name import DomainName
+
+UNKNOWN_APP = "unknown"
+
+
+class Evidence(StrEnum):
+    """What ties a request to an app, strongest first (docs/identity.md says what each is worth)."""
+
+    LEASE = "lease"
+    CERTIFICATE = "certificate"
+    TOKEN = "token"  # noqa: S105 - a kind of evidence, not a secret
+    LISTENER = "listener"
+    PROCESS = "process"
+
+
+class Principal(Struct, frozen=True):
+    """Who asks: the app and the evidence that named it."""
+
+    app: str
+    evidence: tuple[Evidence, ...] = ()
+
+
+class Question(Struct, frozen=True):
+    """May this name be looked up?  `via` is the allowed name whose chain led here."""
+
+    principal: Principal
+    name: DomainName
+    rtype: int
+    via: DomainName | None = None
+
+
+class Connect(Struct, frozen=True):
+    """May this origin be reached?"""
+
+    principal: Principal
+    host: DomainName | Address
+    port: int
+
+
+class Endpoint(Struct, frozen=True):
+    """May this address stand for this name?
+
+    `name` is the asked name, never a chain target; None for a literal.  `port` is None on the
+    DNS plane, where it fits any.  `own_listener`: a socket of ours accepts there.
+    `own_interface`: an interface of this host holds the address.
+    """
+
+    principal: Principal
+    name: DomainName | None
+    address: Address
+    port: int | None
+    own_listener: bool = False
+    own_interface: bool = False
+
+
+class Request(Struct, frozen=True):
+    """May this HTTP request be sent?  `path` is in the normal form of `rules.path`."""
+
+    principal: Principal
+    method: str
+    host: DomainName | Address
+    port: int
+    path: str
+
+
+type Facts = Question | Connect | Endpoint | Request

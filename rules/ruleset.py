@@ -1,0 +1,100 @@
+"""All rules of one generation, as values: what `syntax` makes and `match` indexes.
+
+An absent restriction is `None` and matches everything; in allow rules the defaults of the
+reference are already filled in.  Rules of one app are in no order that matters.
+"""
+
+from enum import IntEnum
+
+from msgspec import Struct
+
+from rules.address import Network
+from rules.decision import Refuse
+from rules.path import PathGlob
+from rules.pattern import HostPattern
+
+
+class Level(IntEnum):
+    """Strength of an attestation (docs/identity.md); a greater value is stronger."""
+
+    SOFTWARE = 1
+    LAUNCHED = 2
+    TPM = 3
+
+
+class Requirements(Struct, frozen=True):
+    """What must be proven before an allow counts."""
+
+    mtls: bool = False
+    attested: Level | None = None
+    max_age_s: int | None = None
+
+
+class AllowRule(Struct, frozen=True):
+    """One allow.  Without `patterns` it is about literals in `addresses`."""
+
+    id: str
+    patterns: tuple[HostPattern, ...]
+    ports: frozenset[int]
+    types: frozenset[int]
+    tls: bool = True
+    accept_ech: bool = False
+    addresses: tuple[Network, ...] = ()
+    methods: frozenset[str] | None = None
+    paths: tuple[PathGlob, ...] | None = None
+    require: Requirements = Requirements()
+    from_pack: bool = False
+
+
+class DenyRule(Struct, frozen=True):
+    """One deny; every restriction that is present must match."""
+
+    id: str
+    patterns: tuple[HostPattern, ...] | None
+    ports: frozenset[int] | None = None
+    types: frozenset[int] | None = None
+    addresses: tuple[Network, ...] | None = None
+    methods: frozenset[str] | None = None
+    paths: tuple[PathGlob, ...] | None = None
+    text: str = ""
+
+
+class IdentityLine(Struct, frozen=True):
+    """One line of `identity:`; all keys that are present must match."""
+
+    id: str  # file:line
+    lease: str | None = None
+    spiffe: str | None = None
+    token: str | None = None
+    listener: str | None = None  # "ADDRESS:PORT", as `listen:` has it
+    uid: int | None = None
+    cgroup: str | None = None
+    exe_sha256: str | None = None
+
+    @property
+    def is_process(self) -> bool:
+        """Whether the line is about the peer's process."""
+        return not (self.uid is None and self.cgroup is None and self.exe_sha256 is None)
+
+
+class App(Struct, frozen=True):
+    """One app, gathered from every file that speaks of it.
+
+    `unenforced_list` is the id of a deny list that covers the app and that this version cannot
+    enforce: everything is refused while it stands (reference.md, "lacks").
+    """
+
+    name: str
+    identity: tuple[IdentityLine, ...] = ()
+    require: Requirements = Requirements()
+    refuse: Refuse = Refuse.NXDOMAIN
+    allows: tuple[AllowRule, ...] = ()
+    denies: tuple[DenyRule, ...] = ()
+    unenforced_list: str | None = None
+
+
+class Ruleset(Struct, frozen=True):
+    """Every app by name, under one generation number (from 1)."""
+
+    generation: int
+    apps: dict[str, App]

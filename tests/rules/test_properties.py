@@ -1,0 +1,116 @@
+"""What holds of every decision, whatever the rules and the fact."""
+
+from ipaddress import IPv4Address, IPv6Address
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from rules.decide import decide
+from rules.decision import Reason, Verdict
+from rules.facts import Connect, Endpoint, Evidence, Facts, Principal, Question, Request
+from rules.name import parse
+from rules.rtype import AAAA, TXT, A
+from rules.ruleset import AllowRule, DenyRule, Level, Requirements
+from tests.rules.written import ME, allow, deny, index
+
+ALLOW, DENY = Verdict.ALLOW, Verdict.DENY
+MTLS = Requirements(mtls=True)
+ATTESTED = Requirements(attested=Level.SOFTWARE, max_age_s=300)
+PROVEN = Principal("me", (Evidence.CERTIFICATE,))
+
+
+HOSTS = st.sampled_from(["a.org", "b.a.org", "*.a.org", "**.a.org", "**.org", "c.net"])
+DENIED_HOSTS = st.one_of(HOSTS, st.just("*"))
+PORTS = st.sets(st.sampled_from([80, 443]), min_size=1)
+TYPES = st.sets(st.sampled_from([A, AAAA, TXT]), min_size=1)
+BLOCKS = st.sampled_from(["10.0.0.0/8", "0.0.0.0/0", "8.8.8.8/32", "::/0"])
+METHODS = st.one_of(st.none(), st.sets(st.sampled_from(["GET", "PUT"]), min_size=1))
+PATHS = st.one_of(
+    st.none(), st.lists(st.sampled_from(["/x", "/*", "/**", "/x/**", "/**/y"]), min_size=1)
+)
+REQUIRE = st.sampled_from([None, MTLS, ATTESTED])
+ALLOWS = st.builds(
+    allow,
+    HOSTS,
+    ports=PORTS,
+    types=TYPES,
+    addresses=st.lists(BLOCKS, max_size=1),
+    methods=METHODS,
+    paths=PATHS,
+    tls=st.booleans(),
+    accept_ech=st.booleans(),
+    require=REQUIRE,
+    from_pack=st.booleans(),
+)
+LITERALS = st.builds(allow, addresses=st.lists(BLOCKS, min_size=1), ports=PORTS, methods=METHODS)
+DENIES = st.builds(
+    deny,
+    DENIED_HOSTS,
+    ports=st.one_of(st.none(), PORTS),
+    types=st.one_of(st.none(), TYPES),
+    addresses=st.one_of(st.none(), st.lists(BLOCKS, min_size=1)),
+    methods=METHODS,
+    paths=PATHS,
+)
+RULES = st.lists(st.one_of(ALLOWS, LITERALS, DENIES), max_size=6).map(
+    lambda rules: [replace(rule, id=f"r{n}") for n, rule in enumerate(rules)]
+)
+WHO = st.sampled_from([ME, PROVEN, Principal("unknown"), Principal("unknown", (Evidence.TOKEN,))])
+NAMES = st.sampled_from(
+    ["a.org", "b.a.org", "c.b.a.org", "evila.org", "org", "c.net", "x.test"]
+).map(parse)
+ADDRESSES = st.one_of(
+    st.sampled_from(["8.8.8.8", "10.1.1.1", "127.0.0.1"]).map(IPv4Address),
+    st.sampled_from(["2606::1", "::ffff:10.1.1.1", "::1"]).map(IPv6Address),
+    st.ip_addresses(),
+)
+PORT = st.sampled_from([22, 80, 443])
+PATH = st.sampled_from(["/", "/x", "/x/y", "/z%2Fy", "//x", "not a path", ""])
+FACTS: st.SearchStrategy[Facts] = st.one_of(
+    st.builds(
+        Question, WHO, NAMES, st.sampled_from([A, AAAA, TXT, 65535]), st.one_of(st.none(), NAMES)
+    ),
+    st.builds(Connect, WHO, st.one_of(NAMES, ADDRESSES), PORT),
+    st.builds(Endpoint, WHO, st.one_of(st.none(), NAMES), ADDRESSES, st.one_of(st.none(), PORT)),
+    st.builds(
+        Request, WHO, st.sampled_from(["GET", "PUT", ""]), st.one_of(NAMES, ADDRESSES), PORT, PATH
+    ),
+)
+
+
+@given(RULES, FACTS)
+@settings(max_examples=200)
+def test_decides_every_fact_under_any_rules(rules: list[AllowRule | DenyRule], fact: Facts) -> None:
+    decision = decide(index(*rules), fact)
+    assert decision.verdict in {ALLOW, DENY}
+    assert decision.verdict is DENY or decision.reason in {Reason.RULE, Reason.LOCAL}
+    assert decision.rule is None or decision.rule in {rule.id for rule in rules}
+
+
+@given(RULES, FACTS, st.randoms(use_true_random=False))
+@settings(max_examples=150)
+def test_no_rule_order_changes_a_decision(
+    rules: list[AllowRule | DenyRule], fact: Facts, chance: Random
+) -> None:
+    shuffled = rules.copy()
+    chance.shuffle(shuffled)
+    assert decide(index(*shuffled), fact) == decide(index(*rules), fact)
+
+
+@given(RULES, DENIES, FACTS)
+@settings(max_examples=150)
+def test_a_further_deny_never_allows_anything(
+    rules: list[AllowRule | DenyRule], more: DenyRule, fact: Facts
+) -> None:
+    if decide(index(*rules), fact).verdict is DENY:
+        assert decide(index(*rules, replace(more, id="r99")), fact).verdict is DENY
+
+
+@given(RULES, FACTS)
+def test_a_deny_of_everything_leaves_only_local_answers(
+    rules: list[AllowRule | DenyRule], fact: Facts
+) -> None:
+    decision = decide(index(*rules, deny("*", id="all")), fact)
+    assert decision.verdict is DENY or decision.reason is Reason.LOCAL or fact.principal.app != "me"
