@@ -1,0 +1,1 @@
+"""Bytes to values and back; nothing here does I/O, and every limit is an argument."""

@@ -1,0 +1,206 @@
+"""What a TLS ClientHello says in clear (RFC 8446, section 4.1.2).
+
+The hello is put together over records, checked, and left as it is: the tunnel sends on the
+client's own octets.  `proxy.wire.hellowatch` does the same for the second hello.
+"""
+
+from msgspec import Struct
+
+from proxy.errors import PeerError
+from proxy.wire.host import parse_host
+from rules.address import Address, parse_address
+from rules.decision import Reason
+from rules.errors import MalformedAddressError
+from rules.name import DomainName
+
+CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA = 20, 21, 22, 23  # RFC 8446, section 5.1
+RECORD_HEADER_OCTETS = 5
+RECORD_OCTETS = 1 << 14  # RFC 8446, section 5.1: of a plaintext record
+RECORDS = 256  # of one hello; a hello of 64 KiB needs four, those that split to evade a few dozen
+
+_CLIENT_HELLO = 1
+_SERVER_NAME, _ALPN, _EARLY_DATA = 0, 16, 42
+# RFC 9849; its drafts (fe08 to fe0c, ff02) and the older encrypted_server_name (ffce) hide too.
+_ENCRYPTED = frozenset({*range(0xFE08, 0xFE0E), 0xFF02, 0xFFCE})
+
+
+class NotTlsError(PeerError):
+    """The octets begin no TLS ClientHello."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(Reason.NOT_TLS, text)
+
+
+class Hello(Struct, frozen=True):
+    """A ClientHello.
+
+    `server_name` is the SNI in canonical form, None without one.  An address there breaks
+    RFC 6066, section 3, but some clients send it: the caller compares.  `has_ech`: the hello has
+    an encrypted one inside, or grease that looks like it.  `octets` is the length of the records
+    that held it.
+    """
+
+    server_name: DomainName | Address | None
+    has_ech: bool
+    alpn: tuple[bytes, ...]
+    octets: int
+    has_early_data: bool = False
+
+
+def read_hello(buffer: bytes | bytearray, limit: int) -> Hello | None:
+    """Return the ClientHello that begins `buffer`; None while it is incomplete.
+
+    `limit` is the most octets that it may take, records and all.
+
+    Raises:
+        NotTlsError: no TLS, as soon as the first octets say so; or a hello that is malformed.
+        PeerError: SNI_MISMATCH, a server name that no authority can equal.
+    """
+    assembled = _assemble(bytes(buffer[:limit]))
+    if assembled is None:
+        if len(buffer) > limit:
+            raise NotTlsError(f"a ClientHello of more than {limit} octets")
+        return None
+    message, octets = assembled
+    return _parse(message, octets)
+
+
+def _assemble(buffer: bytes) -> tuple[bytes, int] | None:
+    """Return the first handshake message and the octets of its records."""
+    message = bytearray()
+    at = 0
+    for count in range(1, RECORDS + 1):
+        header = buffer[at : at + RECORD_HEADER_OCTETS]
+        _check_record(header)
+        if len(header) < RECORD_HEADER_OCTETS:
+            return None
+        start = at + RECORD_HEADER_OCTETS
+        at = start + (header[3] << 8 | header[4])
+        message += buffer[start:at]
+        if message and message[0] != _CLIENT_HELLO:
+            raise NotTlsError("the first handshake message is no ClientHello")
+        if at > len(buffer):
+            return None
+        if len(message) < 4:
+            continue
+        need = 4 + int.from_bytes(message[1:4])
+        if len(buffer) < need + RECORD_HEADER_OCTETS * count:
+            return None  # before the other records are looked at again and again
+        # RFC 8446, section 4.1.2: the client says nothing more before the server answers.
+        if len(message) > need:
+            raise NotTlsError("octets after the ClientHello in its record")
+        if len(message) == need:
+            return bytes(message), at
+    raise NotTlsError(f"a ClientHello in more than {RECORDS} records")
+
+
+def _check_record(header: bytes) -> None:
+    """Refuse what cannot be a handshake record, however short `header` still is."""
+    # An SSLv2 hello (0x80...) is refused here as well: RFC 8446, appendix D.5.
+    if header[:1] not in {b"", bytes([HANDSHAKE])} or header[1:2] not in {b"", b"\3"}:
+        raise NotTlsError("the first octets are no TLS handshake record")
+    if len(header) == RECORD_HEADER_OCTETS:
+        length = header[3] << 8 | header[4]
+        if not 0 < length <= RECORD_OCTETS:  # RFC 8446, section 5.1: no empty fragments
+            raise NotTlsError(f"a handshake record of {length} octets")
+
+
+class _Octets:
+    """The rest of a structure; taking more than there is raises."""
+
+    def __init__(self, octets: bytes) -> None:
+        self._octets = octets
+        self._at = 0
+
+    def __bool__(self) -> bool:
+        return self._at < len(self._octets)
+
+    def number(self, width: int) -> int:
+        return int.from_bytes(self.take(width))
+
+    def take(self, count: int) -> bytes:
+        end = self._at + count
+        if end > len(self._octets):
+            raise NotTlsError("a length in the ClientHello exceeds what holds it")
+        taken = self._octets[self._at : end]
+        self._at = end
+        return taken
+
+    def vector(self, width: int, least: int = 0) -> bytes:
+        """Take a vector whose length stands before it in `width` octets (section 3.4)."""
+        taken = self.take(self.number(width))
+        if len(taken) < least:
+            raise NotTlsError("a vector in the ClientHello is too short")
+        return taken
+
+    def end(self) -> None:
+        if self:
+            raise NotTlsError("octets after the end of a structure of the ClientHello")
+
+
+def _parse(message: bytes, octets: int) -> Hello:
+    rest = _Octets(message)
+    rest.take(4 + 2 + 32)  # type and length, legacy_version, random
+    if len(rest.vector(1)) > 32:
+        raise NotTlsError("a session id of more than 32 octets")
+    if len(rest.vector(2, least=2)) % 2:
+        raise NotTlsError("half a cipher suite")
+    rest.vector(1, least=1)  # compression methods
+    # RFC 5246, section 7.4.1.2: a hello may end without extensions.
+    extensions = _extensions(rest.vector(2)) if rest else {}
+    rest.end()
+    return Hello(
+        server_name=_server_name(extensions.get(_SERVER_NAME)),
+        has_ech=not _ENCRYPTED.isdisjoint(extensions),
+        alpn=_protocols(extensions.get(_ALPN)),
+        octets=octets,
+        has_early_data=_EARLY_DATA in extensions,
+    )
+
+
+def _extensions(block: bytes) -> dict[int, bytes]:
+    rest = _Octets(block)
+    extensions: dict[int, bytes] = {}
+    while rest:
+        number = rest.number(2)
+        if number in extensions:  # RFC 8446, section 4.2: MUST NOT
+            raise NotTlsError(f"the extension {number} twice")
+        extensions[number] = rest.vector(2)
+    return extensions
+
+
+def _server_name(extension: bytes | None) -> DomainName | Address | None:
+    """Return the one host_name (RFC 6066, section 3)."""
+    if extension is None:
+        return None
+    outer = _Octets(extension)
+    rest = _Octets(outer.vector(2, least=1))
+    outer.end()
+    if rest.number(1) != 0:
+        raise PeerError(Reason.SNI_MISMATCH, "a server name that is no host_name")
+    name = rest.vector(2, least=1)
+    if rest:
+        raise PeerError(Reason.SNI_MISMATCH, "more than one server name")
+    return _parse_name(name)
+
+
+def _parse_name(name: bytes) -> DomainName | Address:
+    try:
+        if b":" in name:  # an IPv6 address stands here without brackets, if at all
+            return parse_address(name.decode("latin-1"))
+        return parse_host(name)
+    except (PeerError, MalformedAddressError) as error:
+        raise PeerError(Reason.SNI_MISMATCH, f"the server name: {error}") from None
+
+
+def _protocols(extension: bytes | None) -> tuple[bytes, ...]:
+    """Return the protocol names (RFC 7301, section 3.1)."""
+    if extension is None:
+        return ()
+    outer = _Octets(extension)
+    rest = _Octets(outer.vector(2, least=2))
+    outer.end()
+    names = []
+    while rest:
+        names.append(rest.vector(1, least=1))
+    return tuple(names)

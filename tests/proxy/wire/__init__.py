@@ -1,0 +1,1 @@
+"""Tests of `proxy.wire`: octets in, values out."""

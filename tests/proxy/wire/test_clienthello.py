@@ -1,0 +1,142 @@
+"""ClientHellos of real clients, and those that no client sends."""
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.errors import PeerError
+from proxy.wire.clienthello import Hello, NotTlsError, read_hello
+from rules.decision import Reason
+from tests.proxy.wire.vectors import (
+    Conversation,
+    conversation,
+    conversations,
+    extension,
+    handshake,
+    records,
+    server_name,
+    vector,
+)
+
+_LIMIT = 65536
+_ALL = conversations()
+_TAKEN = [each for each in _ALL if not each.expect.startswith("refused")]
+_REFUSED = conversations("refused-")
+
+
+def names(vectors: Iterable[Conversation]) -> list[str]:
+    return [each.name for each in vectors]
+
+
+def described(hello: Hello) -> str:
+    name = "-" if hello.server_name is None else str(hello.server_name)
+    ech, early = ("yes" if flag else "no" for flag in (hello.has_ech, hello.has_early_data))
+    return f"name={name} ech={ech} early={early} alpn={b','.join(hello.alpn).decode()}"
+
+
+def read(octets: bytes) -> Hello:
+    hello = read_hello(octets, _LIMIT)
+    assert hello is not None
+    return hello
+
+
+@pytest.mark.parametrize("vector", _TAKEN, ids=names(_TAKEN))
+def test_reads_the_hellos_of_real_clients(vector: Conversation) -> None:
+    """Hellos over several records; absent SNI; ECH; early data."""
+    assert described(read(vector.hello)) == vector.expect
+
+
+@pytest.mark.parametrize("vector", _REFUSED, ids=names(_REFUSED))
+def test_refuses_what_no_tls_client_sends(vector: Conversation) -> None:
+    with pytest.raises(PeerError) as refused:
+        read_hello(vector.hello, _LIMIT)
+    assert vector.expect == f"refused {refused.value.reason}"
+    assert isinstance(refused.value, NotTlsError) == (refused.value.reason is Reason.NOT_TLS)
+
+
+@pytest.mark.parametrize("vector", _TAKEN, ids=names(_TAKEN))
+def test_asks_for_more_until_the_last_octet(vector: Conversation) -> None:
+    """Slow loris on a TLS hello."""
+    end = read(vector.hello).octets
+    step = max(1, end // 80)
+    assert all(read_hello(vector.hello[:cut], _LIMIT) is None for cut in range(0, end, step))
+    assert read_hello(vector.hello[: end - 1], _LIMIT) is None
+    assert read(vector.hello[:end]).octets == end
+
+
+def test_takes_a_buffer_that_may_grow_and_says_what_follows() -> None:
+    hello = conversation("curl").hello
+    assert read(bytes(bytearray(hello + b"\x17\3\3"))).octets == len(hello)
+    assert read_hello(bytearray(hello), _LIMIT) == read(hello)
+
+
+@pytest.mark.parametrize("beginning", [b"\0", b"\x80", b"G", b"\x15", b"\x16\2", b"\x16\x03\1\0\0",
+                                       b"\x16\3\1\0\5\2"])  # fmt: skip
+def test_refuses_other_protocols_with_their_first_octets(beginning: bytes) -> None:
+    with pytest.raises(NotTlsError):
+        read_hello(beginning, _LIMIT)
+
+
+def test_bounds_the_octets_of_a_hello() -> None:
+    """Hellos are put together up to 64 KiB."""
+    hello = conversation("curl").hello
+    assert read_hello(hello, len(hello)) is not None
+    with pytest.raises(NotTlsError, match="more than"):
+        read_hello(hello, len(hello) - 1)
+    assert read_hello(hello[:100], len(hello) - 1) is None
+
+
+def test_takes_a_hello_of_sixty_thousand_octets() -> None:
+    large = handshake(server_name(b"a.example"), extension(21, bytes(60000)))
+    assert read(records(large)).server_name == "a.example"
+
+
+@pytest.mark.parametrize("number", [0xFE0D, 0xFE08, 0xFF02, 0xFFCE])
+def test_sees_every_kind_of_hidden_name(number: int) -> None:
+    """ECH with a configured key hides the inner name behind an honest SNI."""
+    assert read(records(handshake(extension(number, b"x")))).has_ech
+
+
+def test_takes_no_grease_for_a_hidden_name() -> None:
+    assert not read(records(handshake(extension(0xFAFA), extension(0xFF01, b"\0")))).has_ech
+
+
+@pytest.mark.parametrize("data", [b"", b"\0", b"\0\0", b"\0\1\0", b"\0\4\1h\0\0"])
+def test_refuses_malformed_protocol_names(data: bytes) -> None:
+    with pytest.raises(NotTlsError):
+        read_hello(records(handshake(extension(16, data))), _LIMIT)
+
+
+def test_reads_the_name_in_the_form_of_every_plane() -> None:
+    """Trailing dot and case (CVE-2022-24825)."""
+    assert read(records(handshake(server_name(b"EXAMPLE.com.")))).server_name == "example.com"
+
+
+@given(st.lists(st.tuples(st.integers(0, 65535), st.binary(max_size=20)), max_size=5),
+       st.integers(4, 70))  # fmt: skip
+def test_a_hello_does_not_depend_on_how_it_is_cut(
+    extensions: list[tuple[int, bytes]], size: int
+) -> None:
+    message = handshake(*[extension(number, data) for number, data in extensions])
+    try:
+        whole = read(records(message))
+    except PeerError as refused:
+        with pytest.raises(type(refused)):
+            read_hello(records(message, size), _LIMIT)
+        return
+    cut = read(records(message, size))
+    assert described(cut) == described(whole)
+
+
+@given(st.binary(max_size=60), st.data())
+def test_any_octets_give_a_hello_or_a_peer_error(noise: bytes, data: st.DataObject) -> None:
+    hello = conversation("curl").hello
+    at = data.draw(st.integers(0, len(hello)))
+    for buffer in (noise, b"\x16\3\1" + vector(noise, 2), hello[:at] + noise + hello[at:]):
+        try:
+            found = read_hello(buffer, _LIMIT)
+        except PeerError:
+            continue
+        assert found is None or found.octets <= len(buffer)
