@@ -1,0 +1,172 @@
+"""/metrics, /healthz and /readyz, on a listener of their own.
+
+A page in the user's browser can send requests to loopback, and by DNS rebinding read the
+answers.  So Host must name the socket that was reached, and what a page sends is refused by its
+Origin and Sec-Fetch-Site (Fetch Metadata, section 2.4).  Nothing here can be changed.
+"""
+
+import asyncio
+from collections.abc import Callable
+from ipaddress import IPv6Address
+from socket import socket
+from typing import Any
+
+import msgspec
+
+from proxy.errors import PeerError
+from proxy.limits import Limits
+from proxy.metrics import CONTENT_TYPE, Metrics
+from proxy.wire.head import BodyKind, RequestHead, read_request, write_response
+from proxy.wire.host import parse_authority
+from rules.address import Address, parse_address
+from rules.decision import Reason
+from rules.name import DomainName
+
+_TEXT = "text/plain; charset=utf-8"
+_JSON = "application/json"
+_LOCALHOST = DomainName("localhost")
+_HTTP_PORT = 80
+_PHRASES = {
+    200: b"OK",
+    400: b"Bad Request",
+    403: b"Forbidden",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    421: b"Misdirected Request",
+    431: b"Request Header Fields Too Large",
+    503: b"Service Unavailable",
+}
+
+type Ready = Callable[[], dict[str, str]]
+"""What is not ready yet, by name, and why; empty when everything is."""
+
+type _Answer = tuple[int, str, bytes]
+"""Status, media type, content."""
+
+
+class Admin:
+    """Serves operators and scrapers on any number of listeners; `ready` is asked per request."""
+
+    def __init__(self, metrics: Metrics, ready: Ready, limits: Limits) -> None:
+        self._metrics = metrics
+        self._ready = ready
+        self._limits = limits
+        self._servers: list[asyncio.Server] = []
+        self._serving: set[asyncio.Task[None]] = set()
+
+    async def start(self, sock: socket) -> None:
+        """Serve on `sock`, which listens already."""
+        limit = self._limits.admin_head_octets
+        self._servers.append(await asyncio.start_server(self._accept, sock=sock, limit=limit))
+
+    async def close(self) -> None:
+        """Stop accepting and cut what is open."""
+        for server in self._servers:
+            server.close()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._serving) >= self._limits.admin_connections:
+            self._metrics.bounds.add("admin_connections")
+            self._metrics.connections.add("metrics", "refused")
+            writer.transport.abort()
+            return
+        self._metrics.connections.add("metrics", "accepted")
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        wait_s = self._limits.head_s
+        try:
+            while await self._exchange(reader, writer, wait_s):
+                wait_s = self._limits.keep_alive_s
+        except (TimeoutError, OSError, asyncio.IncompleteReadError):
+            writer.transport.abort()  # slow, or gone: nobody reads an answer
+        finally:
+            writer.close()
+
+    async def _exchange(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wait_s: float
+    ) -> bool:
+        """Answer one request; return whether the connection may carry another."""
+        is_kept, is_head = False, False
+        try:
+            async with asyncio.timeout(wait_s):
+                head = _read_head(await reader.readuntil(b"\r\n\r\n"), self._limits)
+            is_kept, is_head = head.persistent, head.method == "HEAD"
+            answer = self._answer(head, writer.get_extra_info("sockname"))
+        except asyncio.LimitOverrunError:
+            self._metrics.bounds.add("admin_head_octets")
+            answer = (431, _TEXT, b"the request head is too long\n")
+        except PeerError as error:
+            answer = (400, _TEXT, f"{error}\n".encode())
+        writer.write(_render(answer, is_kept=is_kept, is_head=is_head))
+        async with asyncio.timeout(self._limits.head_s):
+            await writer.drain()
+        return is_kept
+
+    def _answer(self, head: RequestHead, sockname: tuple[Any, ...]) -> _Answer:
+        if not _names(head.host, sockname):
+            return 421, _TEXT, b"Host must be the address of this listener, or localhost\n"
+        if _is_from_a_page(head):
+            return 403, _TEXT, b"requests of web pages are refused\n"
+        if head.method not in {"GET", "HEAD"}:
+            return 405, _TEXT, b"only GET and HEAD\n"
+        match head.target.partition(b"?")[0]:
+            case b"/metrics":
+                return 200, CONTENT_TYPE, self._metrics.render()
+            case b"/healthz":
+                return 200, _TEXT, b"ok\n"
+            case b"/readyz":
+                problems = self._ready()
+                content = {"ready": not problems, "problems": problems}
+                return 503 if problems else 200, _JSON, msgspec.json.encode(content) + b"\n"
+            case _:
+                return 404, _TEXT, b"/metrics, /healthz, /readyz\n"
+
+
+def _read_head(octets: bytes, limits: Limits) -> RequestHead:
+    read = read_request(octets, limits)
+    if read is None or read[0].body.kind is not BodyKind.NONE:
+        raise PeerError(Reason.REQUEST_MALFORMED, "a request here is a head without content")
+    return read[0]
+
+
+def _names(host: bytes | None, sockname: tuple[Any, ...]) -> bool:
+    """Return whether Host is the address and port that the connection came to, or localhost."""
+    if host is None:
+        return False
+    try:
+        name, port = parse_authority(host, _HTTP_PORT)
+    except PeerError:
+        return False
+    local: Address = parse_address(str(sockname[0]).partition("%")[0])
+    if isinstance(local, IPv6Address) and local.ipv4_mapped is not None:
+        local = local.ipv4_mapped  # an IPv4 client on a socket that takes both
+    return port == sockname[1] and name in {local, _LOCALHOST}
+
+
+def _is_from_a_page(head: RequestHead) -> bool:
+    return any(
+        name == b"origin" or (name == b"sec-fetch-site" and value != b"none")
+        for name, value in head.fields
+    )
+
+
+def _render(answer: _Answer, *, is_kept: bool, is_head: bool) -> bytes:
+    status, media_type, content = answer
+    fields = [
+        (b"content-type", media_type.encode("ascii")),
+        (b"content-length", str(len(content)).encode("ascii")),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+        (b"connection", b"keep-alive" if is_kept else b"close"),
+    ]
+    if status == 405:
+        fields.append((b"allow", b"GET, HEAD"))  # RFC 9110, section 15.5.6
+    head = write_response(status, _PHRASES[status], fields)
+    # RFC 9110, section 9.3.2: the head that GET would get, and no content.
+    return head if is_head else head + content
