@@ -1,0 +1,1 @@
+"""Sockets without policy: accepting, opening, TLS, and who is at the other end."""
