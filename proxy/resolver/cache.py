@@ -1,0 +1,88 @@
+"""Answers that were walked, kept per app until their TTL ends (RFC 2308 for negative ones).
+
+Per app, so that no app can tell by the time an answer takes what another one asked.  An entry
+holds only under the generation of the rules that it was walked under.
+"""
+
+from msgspec import Struct
+
+from proxy.limits import Limits
+from proxy.metrics import Metrics
+from proxy.resolver.answer import Answer
+from rules.name import DomainName
+
+type Key = tuple[str, DomainName, int]
+"""The app, the asked name and the asked type."""
+
+
+class CachedAnswer(Struct, frozen=True):
+    """An answer, and from and until when it holds, in seconds of the caller's clock.
+
+    `flow` is the errand that it was looked up for.
+    """
+
+    answer: Answer
+    stored: float
+    expires: float
+    generation: int
+    flow: str
+
+    def age_s(self, now: float) -> int:
+        """Return for how many whole seconds the answer has been kept."""
+        return max(int(now - self.stored), 0)
+
+
+class Caches:
+    """A cache for each app: `limits.cache_entries` answers each, `limits.apps_remembered` apps.
+
+    At either bound the least lately used makes room, which is counted.
+    """
+
+    def __init__(self, limits: Limits, metrics: Metrics) -> None:
+        self._limits = limits
+        self._metrics = metrics
+        self._apps: dict[str, dict[Key, CachedAnswer]] = {}
+
+    def get(self, key: Key, now: float, generation: int) -> CachedAnswer | None:
+        """Return what is kept for `key`, None when nothing holds any longer."""
+        entries = self._apps.get(key[0])
+        entry = entries.pop(key, None) if entries else None
+        if entries is None or entry is None:
+            return None
+        if now >= entry.expires or entry.generation != generation:
+            return None
+        entries[key] = entry  # the end of a dict is the latest used
+        return entry
+
+    def put(self, key: Key, answer: Answer, now: float, generation: int, flow: str) -> None:
+        """Keep `answer` for its TTL, in place of an older one; TTL 0 is not kept.
+
+        RFC 1035, section 3.2.1, on TTL 0; RFC 2308, section 5: negative answers have a bound
+        of their own.
+        """
+        limits = self._limits
+        bound_s = limits.negative_ttl_s if answer.is_negative else limits.cache_ttl_s
+        ttl = min(answer.ttl, bound_s)
+        entries = self._entries(key[0])
+        entries.pop(key, None)
+        if ttl <= 0:
+            return
+        entries[key] = CachedAnswer(answer, now, now + ttl, generation, flow)
+        if len(entries) > limits.cache_entries:
+            del entries[next(iter(entries))]
+            self._metrics.bounds.add("cache_entries")
+            self._metrics.cache.add("evicted")
+
+    def drop_generation(self, generation: int) -> None:
+        """Forget what was walked under `generation`."""
+        for app, entries in self._apps.items():
+            kept = {key: one for key, one in entries.items() if one.generation != generation}
+            self._apps[app] = kept
+
+    def _entries(self, app: str) -> dict[Key, CachedAnswer]:
+        entries = self._apps.pop(app, {})
+        self._apps[app] = entries
+        if len(self._apps) > self._limits.apps_remembered:
+            del self._apps[next(iter(self._apps))]
+            self._metrics.bounds.add("apps_remembered")
+        return entries

@@ -1,0 +1,168 @@
+"""From an allowed question to addresses that were decided on: cache, upstream, walk, pin.
+
+Caches and coalescing are per app, so that no app learns from timing what another one asked.
+Between the last await and the pin there is no other, so that answer, pin and cache entry are
+all of one generation.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from proxy.authorize import Authorizer
+from proxy.errors import UpstreamError
+from proxy.flow import Flow
+from proxy.limits import Limits
+from proxy.metrics import Metrics
+from proxy.resolver.answer import Answer
+from proxy.resolver.cache import Caches, Key
+from proxy.resolver.pins import Pins
+from proxy.resolver.resolution import Resolution
+from proxy.resolver.response import Response, read_response
+from proxy.resolver.upstream import Upstreams
+from proxy.resolver.walk import Walked, walk
+from rules.address import Address
+from rules.decision import Decision, Reason, Verdict
+from rules.facts import Facts, Question
+from rules.name import DomainName
+
+
+class Found(Struct, frozen=True):
+    """The outcome of a look-up: an answer under an ALLOW, or why there is none.
+
+    `id` is that of the audit line; `age_s` how long the answer has been in the cache.
+    """
+
+    decision: Decision
+    id: str
+    answer: Answer | None = None
+    age_s: int = 0
+
+
+class Lookup:
+    """Finds answers for both planes, one app at a time."""
+
+    def __init__(
+        self,
+        authorizer: Authorizer,
+        upstreams: Upstreams,
+        limits: Limits,
+        metrics: Metrics,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._authorizer = authorizer
+        self._upstreams = upstreams
+        self._limits = limits
+        self._metrics = metrics
+        self._now = monotonic
+        self._caches = Caches(limits, metrics)
+        self._pins = Pins(limits, metrics)
+        self._under_way: dict[Key, asyncio.Task[Found]] = {}
+
+    def cached(self, flow: Flow, question: Question, decision: Decision) -> Found | None:
+        """Return the cached answer to an allowed question."""
+        now = self._now()
+        entry = self._caches.get(_key(question), now, self._authorizer.generation)
+        if entry is None:
+            return None
+        flow.id = entry.flow  # answer, pin, connection and request are one errand
+        recorded = self._authorizer.record(flow, question, decision, cached=True)
+        return Found(decision, recorded, entry.answer, entry.age_s(now))
+
+    async def find(self, flow: Flow, question: Question, decision: Decision) -> Found:
+        """Ask upstream for an allowed question; the same question of an app is asked once."""
+        key = _key(question)
+        task = self._under_way.get(key)
+        if task is None:
+            work = self._find(flow, question, decision)
+            task = asyncio.get_running_loop().create_task(work)
+            self._under_way[key] = task
+            task.add_done_callback(lambda _: self._under_way.pop(key, None))
+        return await asyncio.shield(task)  # one waiter that gives up ends nobody else's look-up
+
+    async def resolve(self, flow: Flow, name: DomainName, types: frozenset[int]) -> Resolution:
+        """Return the addresses that the proxy may dial for `name`: pinned, else looked up now."""
+        order = sorted(types, reverse=True)  # AAAA before A (RFC 8305, section 3)
+        founds = await asyncio.gather(*(self._addresses(flow, name, rtype) for rtype in order))
+        addresses = tuple(address for found, _ in founds for address in found)
+        generation = self._authorizer.generation
+        if addresses:
+            return Resolution(addresses, generation, flow=flow.id)
+        failures = [failure for _, failure in founds if failure is not None]
+        denied = [failure for failure in failures if failure.verdict is Verdict.DENY]
+        nothing = self._authorizer.fails(Reason.NO_ADDRESS)
+        return Resolution((), generation, next(iter(denied + failures), nothing), flow.id)
+
+    async def close(self) -> None:
+        """End what is under way."""
+        tasks = list(self._under_way.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._upstreams.close()
+
+    async def _addresses(
+        self, flow: Flow, name: DomainName, rtype: int
+    ) -> tuple[tuple[Address, ...], Decision | None]:
+        key = (flow.principal.app, name, rtype)
+        pin = self._pins.get(key, self._now(), self._authorizer.generation)
+        if pin is not None:
+            flow.id = pin.flow
+            return pin.addresses, None
+        # The look-up inherits the allow of the Connect as a chain's target does.
+        question = Question(flow.principal, name, rtype, via=name)
+        decision = self._authorizer.authorize(flow, question)
+        if decision.verdict is not Verdict.ALLOW:
+            return (), decision
+        found = self.cached(flow, question, decision) or await self.find(flow, question, decision)
+        return (found.answer.addresses, None) if found.answer else ((), found.decision)
+
+    async def _find(self, flow: Flow, question: Question, decision: Decision) -> Found:
+        generation = self._authorizer.generation
+        try:
+            wire = await self._upstreams.ask(question.name, question.rtype)
+            response = read_response(wire, question.name, question.rtype, self._limits)
+        except UpstreamError as error:
+            failure = self._authorizer.fails(error.reason, str(error))
+            return Found(failure, self._authorizer.record(flow, question, failure))
+        if self._authorizer.generation != generation:
+            decision = self._authorizer.authorize(flow, question)
+            if decision.verdict is not Verdict.ALLOW:
+                return Found(decision, self._authorizer.record(flow, question, decision))
+        return self._conclude(flow, question, decision, response)
+
+    def _conclude(
+        self, flow: Flow, question: Question, decision: Decision, response: Response
+    ) -> Found:
+        walked = walk(question, response, self._judge(flow), self._limits)
+        detail = _detail(walked)
+        if walked.answer is None:
+            refusal = walked.refusal or Decision(Verdict.DENY, Reason.ADDRESS_NOT_ALLOWED)
+            return Found(refusal, self._authorizer.record(flow, question, refusal, walk=detail))
+        recorded = self._authorizer.record(flow, question, decision, walk=detail)
+        self._keep(flow, question, walked.answer)
+        return Found(decision, recorded, walked.answer)
+
+    def _judge(self, flow: Flow) -> Callable[[Facts], Decision]:
+        return lambda facts: self._authorizer.authorize(flow, facts)
+
+    def _keep(self, flow: Flow, question: Question, answer: Answer) -> None:
+        now, generation = self._now(), self._authorizer.generation
+        self._pins.pin(_key(question), answer, now, generation, flow.id)
+        self._caches.put(_key(question), answer, now, generation, flow.id)
+
+
+def _key(question: Question) -> Key:
+    return question.principal.app, question.name, question.rtype
+
+
+def _detail(walked: Walked) -> dict[str, object]:
+    detail: dict[str, object] = {}
+    if walked.chain:
+        detail["chain"] = walked.chain
+    if walked.answer is not None and walked.answer.addresses:
+        detail["addresses"] = [str(address) for address in walked.answer.addresses]
+    if walked.dropped:
+        detail["dropped"] = [f"{what} {reason}" for what, reason in walked.dropped]
+    return detail

@@ -1,0 +1,180 @@
+"""One query, from its octets to its reply: parse, policy, cache, upstream, walk, pin, reply.
+
+The order is the security property: nothing leaves the host, and no cache is read, before the
+question is allowed to this very app; and no answer is handed out before every address in it
+was decided on and pinned.  `serve` answers what it can at once; a `Miss` is finished as a task.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+from msgspec import Struct
+
+from proxy.advice import advise
+from proxy.authorize import Authorizer
+from proxy.flow import Flow, Plane, new_id
+from proxy.identify import UNKNOWN
+from proxy.limits import Limits
+from proxy.metrics import DnsOutcome, Metrics
+from proxy.refusals import Refusals
+from proxy.resolver.answer import Answer
+from proxy.resolver.local import local_answer, why_answer
+from proxy.resolver.lookup import Found, Lookup
+from proxy.resolver.message import Query, QueryError, encode_answer, read_query, truncated
+from proxy.resolver.refusal import any_reply, refusal
+from proxy.target import authority
+from proxy.transport.peer import SocketAddress
+from rules.decision import Decision, Reason, Verdict
+from rules.facts import Principal, Question
+from rules.name import ROOT, DomainName
+from rules.rtype import ANY
+from rules.special import OUR_ZONE
+from rules.suffix import PublicSuffixes
+
+_WHY = f"._why.{OUR_ZONE}"
+_OUTCOME: dict[Verdict, DnsOutcome] = {
+    Verdict.ALLOW: "answered",
+    Verdict.DENY: "refused",
+    Verdict.FAIL: "failed",
+}
+
+
+class Asker(Struct, frozen=True):
+    """Where a query came from.  `principal` is None where only TCP can tell who asks."""
+
+    principal: Principal | None
+    transport: Literal["udp", "tcp"]
+    limit_octets: int
+    peer: SocketAddress
+    listener: str
+
+
+class Miss(Struct, frozen=True):
+    """An allowed question that has to be asked upstream."""
+
+    query: Query
+    flow: Flow
+    question: Question
+    decision: Decision
+    asker: Asker
+
+
+class Resolver:
+    """Answers queries of agents."""
+
+    def __init__(  # noqa: PLR0913 - the composition root hands every part in
+        self,
+        authorizer: Authorizer,
+        lookup: Lookup,
+        refusals: Refusals,
+        suffixes: PublicSuffixes,
+        limits: Limits,
+        metrics: Metrics,
+        *,
+        wall: Callable[[], float],
+        entropy: Callable[[int], bytes],
+    ) -> None:
+        self._authorizer = authorizer
+        self._lookup = lookup
+        self._refusals = refusals
+        self._suffixes = suffixes
+        self._limits = limits
+        self._metrics = metrics
+        self._wall = wall
+        self._entropy = entropy
+
+    def serve(self, wire: bytes, asker: Asker) -> bytes | Miss | None:
+        """Return the reply, or the miss to finish; None for what deserves no reply."""
+        try:
+            query = read_query(wire)
+        except QueryError as error:
+            return self._malformed(error, asker)
+        if asker.principal is None:
+            self._metrics.dns_queries.add(asker.transport, "truncated")
+            return truncated(query)
+        flow = self._flow(asker.principal, asker)
+        question = Question(asker.principal, query.name, query.rtype)
+        decision = self._authorizer.authorize(flow, question)
+        if decision.verdict is not Verdict.ALLOW:
+            return self._refuse(query, flow, question, decision, asker)
+        if decision.reason is Reason.LOCAL:
+            return self._local(query, flow, question, decision, asker)
+        if query.rtype == ANY:  # RFC 8482, section 4.2: answered with HINFO, asked of nobody
+            self._authorizer.record(flow, question, decision)
+            return self._sent(any_reply(query, asker.limit_octets), Verdict.ALLOW, asker)
+        found = self._lookup.cached(flow, question, decision)
+        self._metrics.cache.add("miss" if found is None else "hit")
+        if found is None:
+            return Miss(query, flow, question, decision, asker)
+        return self._reply(query, found, asker)
+
+    async def finish(self, miss: Miss) -> bytes:
+        """Return the reply to a miss."""
+        found = await self._lookup.find(miss.flow, miss.question, miss.decision)
+        return self._reply(miss.query, found, miss.asker)
+
+    def shed(self, miss: Miss, bound: str) -> bytes:
+        """Return the reply to a miss for which there is no room: `capacity`."""
+        self.hit_bound(bound)
+        decision = self._authorizer.fails(Reason.CAPACITY)
+        return self._refuse(miss.query, miss.flow, miss.question, decision, miss.asker)
+
+    def hit_bound(self, bound: str) -> None:
+        """Count that a named limit was met."""
+        self._metrics.bounds.add(bound)
+
+    def _flow(self, principal: Principal, asker: Asker) -> Flow:
+        unique = new_id(self._wall(), self._entropy(10))
+        peer = authority(asker.peer[0], asker.peer[1])
+        return Flow(unique, principal, Plane.DNS, peer, asker.listener)
+
+    def _malformed(self, error: QueryError, asker: Asker) -> bytes | None:
+        outcome: DnsOutcome = "dropped" if error.reply is None else "malformed"
+        self._metrics.dns_queries.add(asker.transport, outcome)
+        if error.reply is None:
+            return None
+        principal = asker.principal or UNKNOWN
+        decision = Decision(Verdict.DENY, error.reason, text=str(error))
+        name, rtype = (error.query.name, error.query.rtype) if error.query else (ROOT, ANY)
+        question = Question(principal, name, rtype)
+        self._authorizer.record(self._flow(principal, asker), question, decision)
+        return error.reply
+
+    def _refuse(
+        self, query: Query, flow: Flow, question: Question, decision: Decision, asker: Asker
+    ) -> bytes:
+        recorded = self._authorizer.record(flow, question, decision)
+        return self._worded(query, decision, recorded, asker)
+
+    def _worded(self, query: Query, decision: Decision, recorded: str, asker: Asker) -> bytes:
+        how = advise(decision, asker.principal.app if asker.principal else "")
+        apex = self._suffixes.registrable(query.name)
+        reply = refusal(query, decision, recorded, how, apex, asker.limit_octets)
+        return self._sent(reply, decision.verdict, asker)
+
+    def _local(
+        self, query: Query, flow: Flow, question: Question, decision: Decision, asker: Asker
+    ) -> bytes:
+        self._authorizer.record(flow, question, decision)
+        answer = self._why(question) or local_answer(query.name, query.rtype)
+        reply = encode_answer(query, answer, 0, asker.limit_octets)
+        return self._sent(reply, Verdict.ALLOW, asker)
+
+    def _why(self, question: Question) -> Answer | None:
+        """Answer `NAME._why.sallyport.internal` with the asker's own last refusal of NAME."""
+        if not question.name.endswith(_WHY):
+            return None
+        name = DomainName(question.name.removesuffix(_WHY))
+        return why_answer(
+            question.name, question.rtype, self._refusals.last(question.principal.app, name)
+        )
+
+    def _reply(self, query: Query, found: Found, asker: Asker) -> bytes:
+        if found.answer is None:
+            return self._worded(query, found.decision, found.id, asker)
+        reply = encode_answer(query, found.answer, found.age_s, asker.limit_octets)
+        return self._sent(reply, Verdict.ALLOW, asker)
+
+    def _sent(self, reply: bytes, verdict: Verdict, asker: Asker) -> bytes:
+        self._metrics.dns_queries.add(asker.transport, _OUTCOME[verdict])
+        return reply

@@ -1,0 +1,166 @@
+"""Look-ups: per-app caches and coalescing, pins, and a generation that moves under way."""
+
+import asyncio
+from collections.abc import Iterable
+from ipaddress import ip_address
+from pathlib import Path
+
+from proxy.flow import Flow, Plane
+from proxy.limits import Limits
+from rules.decision import Reason, Verdict
+from rules.facts import Principal, Question
+from rules.match import index_rules
+from rules.name import DomainName, parse
+from rules.rtype import AAAA, A
+from rules.ruleset import App
+from tests.proxy.composed import ME, OTHER, Composed, allow, composed, exact, ruleset
+from tests.proxy.resolver.hostile import Conversation, answer, hostile, nothing
+
+PUBLIC, ELSEWHERE = "93.184.215.14", "23.215.0.136"
+NAME = parse("example.com")
+ALLOWED = App("me", allows=(allow(exact("example.com")),))
+RULES = ruleset(me=ALLOWED, other=ALLOWED)
+BOTH = frozenset({A, AAAA})
+
+
+def public(query: bytes) -> Iterable[bytes]:
+    return (answer(query, PUBLIC),)
+
+
+def flow(unique: str = "1", principal: Principal = ME) -> Flow:
+    return Flow(unique, principal, Plane.DNS)
+
+
+async def find(parts: Composed, errand: Flow, name: DomainName = NAME) -> Reason:
+    question = Question(errand.principal, name, A)
+    decision = parts.authorizer.authorize(errand, question)
+    return (await parts.lookup.find(errand, question, decision)).decision.reason
+
+
+async def test_the_proxy_dials_what_dns_was_answered_with(tmp_path: Path) -> None:
+    """threats.md, Between name and address: first answer public, second private."""
+    answers = iter([PUBLIC, "10.0.0.1"])
+
+    def rebinding(query: bytes) -> Iterable[bytes]:
+        return (answer(query, next(answers)),)
+
+    async with hostile(rebinding) as peer, composed(RULES, peer.url("udp"), tmp_path) as parts:
+        await find(parts, flow("first"))
+        resolution = await parts.lookup.resolve(flow("second"), NAME, frozenset({A}))
+        asked = len(peer.queries)
+    assert asked == 1
+    assert resolution.addresses == (ip_address(PUBLIC),)
+    assert resolution.flow == "first"  # answer, pin and connection are one errand
+
+
+async def test_what_another_app_was_answered_is_asked_again(tmp_path: Path) -> None:
+    async with hostile(public) as peer, composed(RULES, peer.url("udp"), tmp_path) as parts:
+        await find(parts, flow())
+        await parts.lookup.resolve(flow("2", OTHER), NAME, frozenset({A}))
+        assert len(peer.queries) == 2
+
+
+async def test_equal_questions_of_an_app_are_asked_once(tmp_path: Path) -> None:
+    release = asyncio.Event()
+
+    async def slowly(talk: Conversation) -> None:
+        query = await talk.query()
+        await release.wait()
+        await talk.send(answer(query, PUBLIC))
+
+    async with (
+        hostile(nothing, slowly) as peer,
+        composed(RULES, peer.url("tcp"), tmp_path) as parts,
+    ):
+        waiting = [asyncio.create_task(find(parts, flow(str(each)))) for each in range(5)]
+        await peer.until(lambda it: len(it.queries) == 1)
+        release.set()
+        assert await asyncio.gather(*waiting) == [Reason.RULE] * 5
+        assert len(peer.queries) == 1
+
+
+async def test_a_waiter_that_gives_up_ends_nobody_elses_look_up(tmp_path: Path) -> None:
+    release = asyncio.Event()
+
+    async def slowly(talk: Conversation) -> None:
+        query = await talk.query()
+        await release.wait()
+        await talk.send(answer(query, PUBLIC))
+
+    async with (
+        hostile(nothing, slowly) as peer,
+        composed(RULES, peer.url("tcp"), tmp_path) as parts,
+    ):
+        first, second = (asyncio.create_task(find(parts, flow(each))) for each in "ab")
+        await peer.until(lambda it: len(it.queries) == 1)
+        first.cancel()
+        release.set()
+        assert await second is Reason.RULE
+
+
+async def test_rules_that_change_while_upstream_thinks_are_asked_again(tmp_path: Path) -> None:
+    """threats.md, Order of checks: a flow decided under generation N that registers after N+1."""
+    release = asyncio.Event()
+
+    async def slowly(talk: Conversation) -> None:
+        query = await talk.query()
+        await release.wait()
+        await talk.send(answer(query, PUBLIC))
+
+    async with (
+        hostile(nothing, slowly) as peer,
+        composed(RULES, peer.url("tcp"), tmp_path) as parts,
+    ):
+        found = asyncio.create_task(find(parts, flow()))
+        await peer.until(lambda it: len(it.queries) == 1)
+        parts.authorizer.use(index_rules(ruleset(2, me=App("me"))))
+        release.set()
+        assert await found is Reason.HOST_NOT_LISTED
+
+
+async def test_a_pin_of_an_older_generation_is_not_dialled(tmp_path: Path) -> None:
+    async with hostile(public) as peer, composed(RULES, peer.url("udp"), tmp_path) as parts:
+        await find(parts, flow())
+        parts.authorizer.use(index_rules(ruleset(2, me=ALLOWED)))
+        resolution = await parts.lookup.resolve(flow(), NAME, frozenset({A}))
+        assert len(peer.queries) == 2
+    assert resolution.generation == 2
+
+
+async def test_no_address_of_either_family_is_said_so(tmp_path: Path) -> None:
+    def empty(query: bytes) -> Iterable[bytes]:
+        return (answer(query, rcode=3),)
+
+    async with hostile(empty) as peer, composed(RULES, peer.url("udp"), tmp_path) as parts:
+        resolution = await parts.lookup.resolve(flow(), NAME, BOTH)
+    assert resolution.addresses == ()
+    assert resolution.failure is not None
+    assert resolution.failure.reason is Reason.NO_ADDRESS
+    assert resolution.failure.verdict is Verdict.FAIL
+
+
+async def test_an_address_that_is_refused_outweighs_one_that_failed(tmp_path: Path) -> None:
+    def inward(query: bytes) -> Iterable[bytes]:
+        return (answer(query, "127.0.0.1"),)
+
+    async with hostile(inward) as peer, composed(RULES, peer.url("udp"), tmp_path) as parts:
+        resolution = await parts.lookup.resolve(flow(), NAME, frozenset({A}))
+    assert resolution.failure is not None
+    assert resolution.failure.reason is Reason.ADDRESS_NOT_ALLOWED
+
+
+async def test_the_proxys_own_look_up_obeys_deny_rules(tmp_path: Path) -> None:
+    rules = ruleset(me=App("me"))
+    async with hostile(public) as peer, composed(rules, peer.url("udp"), tmp_path) as parts:
+        resolution = await parts.lookup.resolve(flow(), parse("localhost"), frozenset({A}))
+        assert peer.queries == []
+    assert resolution.failure is not None
+    assert resolution.failure.reason is Reason.SPECIAL_USE
+
+
+async def test_a_dead_upstream_is_a_failure_with_its_reason(tmp_path: Path) -> None:
+    limits = Limits(upstream_timeout_s=0.2, upstream_try_s=0.2)
+    async with hostile() as peer, composed(RULES, peer.url("udp"), tmp_path, limits) as parts:
+        resolution = await parts.lookup.resolve(flow(), NAME, frozenset({A}))
+    assert resolution.failure is not None
+    assert resolution.failure.reason is Reason.UPSTREAM_TIMEOUT
