@@ -1,0 +1,55 @@
+"""sallyport.yaml as it is written: its keys and their types (docs/configuration.md)."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+type Texts = Annotated[list[str], Meta(min_length=1)]
+
+
+class ListenKeys(Struct, forbid_unknown_fields=True):
+    """`listen:` as it is written."""
+
+    do53: list[str] | None = None
+    dot: list[str] | None = None
+    doh: list[str] | None = None
+    proxy: list[str] | None = None
+    proxy_tls: list[str] | None = None
+    metrics: list[str] | None = None
+    control: str | None = None
+
+
+class ResolverKeys(Struct, forbid_unknown_fields=True):
+    """`resolver:` as it is written."""
+
+    upstreams: Texts | None = None
+    zones: dict[str, list[str]] | None = None
+    upstream_ca: str | None = None
+
+
+class EgressKeys(Struct, forbid_unknown_fields=True):
+    """`egress:` as it is written."""
+
+    upstream_ca: str | None = None
+    upstream_proxy: str | None = None
+
+
+class AuditKeys(Struct, forbid_unknown_fields=True):
+    """`audit:` as it is written."""
+
+    file: str | None = None
+    rotate: int | str = 64 << 20
+    keep: int = 16
+    on_failure: str = "deny"
+
+
+class ConfigKeys(Struct, forbid_unknown_fields=True):
+    """sallyport.yaml as it is written."""
+
+    listen: ListenKeys | None = None
+    resolver: ResolverKeys | None = None
+    egress: EgressKeys | None = None
+    rules: Texts | None = None
+    state: str | None = None
+    audit: AuditKeys | None = None
+    limits: dict[str, int | float | str] | None = None

@@ -1,0 +1,138 @@
+"""One connection to an origin: it carries one exchange at a time and rests in the pool between."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol, cast, override
+
+from msgspec import Struct
+
+from proxy.egress.deadlines import Deadlines
+from rules.address import Address
+from rules.name import DomainName
+
+
+class OriginKey(Struct, frozen=True):
+    """Whose connection to which origin: never shared across apps or host names."""
+
+    app: str
+    host: DomainName | Address
+    port: int
+
+
+class Receiver(Protocol):
+    """Who uses the connection just now."""
+
+    def receive(self, data: bytes) -> None:
+        """Take octets of the origin."""
+
+    def origin_ended(self) -> None:
+        """The origin sends no more, in good order."""
+
+    def origin_lost(self) -> None:
+        """The connection is gone."""
+
+    def origin_full(self) -> None:
+        """The origin does not read as fast as we write."""
+
+    def origin_ready(self) -> None:
+        """The origin may be written to again."""
+
+    def origin_late(self) -> None:
+        """The time limit that was set on the origin has passed."""
+
+
+class OriginConnection(asyncio.Protocol):
+    """A connection to the `address` that was decided on for the host of `key`.
+
+    `forget` is called when the connection is lost while nobody uses it.
+    """
+
+    __slots__ = (
+        "_deadlines", "_forget", "address", "address_text", "born", "deadline", "key", "receiver",
+        "rested", "transport",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        deadlines: Deadlines,
+        forget: "Callable[[OriginConnection], None]",
+        key: OriginKey,
+        address: Address,
+    ) -> None:
+        self.key = key
+        self.address = address
+        self.address_text = str(address)  # for audit lines, made once
+        self.receiver: Receiver | None = None
+        self.rested = False  # it was in the pool: the origin may have closed it meanwhile
+        self.deadline = float("inf")
+        self.born = 0.0
+        self._deadlines = deadlines
+        self._forget = forget
+        self.transport: asyncio.Transport
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports do not derive from asyncio's.
+        self.transport = cast("asyncio.Transport", transport)
+        self.born = asyncio.get_running_loop().time()
+        self._deadlines.add(self)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        if self.receiver is None:
+            self.transport.abort()  # octets that nobody asked for: a response to smuggle in
+        else:
+            self.receiver.receive(data)
+
+    @override
+    def eof_received(self) -> bool:
+        if self.receiver is not None:
+            self.receiver.origin_ended()
+        return False
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._deadlines.discard(self)
+        if self.receiver is None:
+            self._forget(self)
+        else:
+            self.receiver.origin_lost()
+
+    @override
+    def pause_writing(self) -> None:
+        if self.receiver is not None:
+            self.receiver.origin_full()
+
+    @override
+    def resume_writing(self) -> None:
+        if self.receiver is not None:
+            self.receiver.origin_ready()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it carries an exchange."""
+        return self.receiver is not None
+
+    def expired(self, now: float) -> None:  # noqa: ARG002 - every limit acts alike
+        """Tell who waits; an idle connection just ends."""
+        self.deadline = float("inf")
+        if self.receiver is None:
+            self.transport.abort()
+        else:
+            self.receiver.origin_late()
+
+    def end(self) -> None:
+        """End at once."""
+        self.transport.abort()
+
+    def leave(self) -> asyncio.Transport:
+        """Give the transport up to another protocol."""
+        self._deadlines.discard(self)
+        self.receiver = None
+        return self.transport
+
+    def come_back(self) -> None:
+        """Take the transport that was given up."""
+        self._deadlines.add(self)
+        self.transport.set_protocol(self)
+        self.transport.resume_reading()

@@ -1,0 +1,287 @@
+"""One plain HTTP request: facts, decisions, obligations, then onto a connection to its origin.
+
+Decided for every request, never once per connection.  With an idle connection to the origin
+at hand all of it happens at once, without a task.
+"""
+
+import re
+from collections.abc import Coroutine
+from typing import Protocol
+
+from proxy.egress import internal
+from proxy.egress.context import Context
+from proxy.egress.dial import Undialled, dial, endpoint
+from proxy.egress.errand import Errand
+from proxy.egress.exchange import Client, Order, via
+from proxy.egress.obligations import Passage, read
+from proxy.egress.origin import OriginConnection, OriginKey
+from proxy.errors import PeerError
+from proxy.flow import Flow
+from proxy.wire.fields import Field, request_malformed
+from proxy.wire.head import (
+    BodyKind,
+    RequestHead,
+    coding_fields,
+    end_to_end,
+    write_request,
+    write_response,
+)
+from proxy.wire.host import format_authority, format_host
+from proxy.wire.target import HTTP_PORT, absolute_form, check_host
+from rules.address import Address
+from rules.decision import Decision, Reason, Verdict
+from rules.errors import MalformedPathError
+from rules.facts import Connect, Facts, Principal, Request
+from rules.name import DomainName
+from rules.path import normal_path
+from rules.special import OUR_ZONE
+
+UNKNOWN_OBLIGATION = Decision(
+    Verdict.DENY, Reason.INTERNAL_ERROR, text="its rule asks for what this version cannot do"
+)
+CHANGED = Decision(Verdict.DENY, Reason.GENERATION_CHANGED)
+PRESENTED = Decision(Verdict.DENY, Reason.IDENTITY_UNKNOWN)
+
+_ALLOW = Verdict.ALLOW
+_TRACE = Decision(Verdict.DENY, Reason.METHOD_NOT_ALLOWED, text="TRACE is never forwarded")
+_LOCAL = Decision(Verdict.ALLOW, Reason.LOCAL)
+_NO_PREFIX = b"\0"  # begins no target
+_HOPS = re.compile(rb"\d{1,9}")
+_CREDENTIALS = b"proxy-authorization"
+_SWITCHABLE = b"websocket"  # RFC 6455; h2c would carry requests past us (RFC 7540, section 3.2)
+
+
+class Requester(Client, Protocol):
+    """The client's connection, as a request needs it."""
+
+    principal: Principal
+    authority: tuple[DomainName | Address, int] | None
+    errand: Errand | None
+
+    def new_flow(self, principal: Principal) -> Flow:
+        """Return the flow of a new errand."""
+
+    def start(self, work: Coroutine[None, None, None]) -> None:
+        """Let `work` decide what becomes of the request; nothing else is read meanwhile."""
+
+    def begin(self, order: Order, origin: OriginConnection) -> None:
+        """Relay `order` over `origin`."""
+
+    def refuse(self, flow: Flow, facts: Facts, decision: Decision, head: RequestHead) -> None:
+        """Answer with the reason, and record it."""
+
+    def respond(self, head: RequestHead, octets: bytes) -> None:
+        """Answer with a response of our own."""
+
+
+def serve(client: Requester, head: RequestHead) -> None:
+    """Decide on a request and send it on, or refuse it.
+
+    Raises:
+        PeerError: the request names no origin, or names two.
+    """
+    errand, target = _errand(client, head)
+    facts = _facts(errand, head.method, target)
+    if any(name == _CREDENTIALS for name, _ in head.fields):
+        flow = client.new_flow(client.context.identifier.presented_unknown())
+        client.refuse(flow, facts, PRESENTED, head)
+    elif head.method == "TRACE":
+        client.refuse(errand.flow, facts, _TRACE, head)
+    elif errand.connect.host == OUR_ZONE and errand.connect.port == HTTP_PORT:
+        _answer(client, errand, facts, head)
+    else:
+        _decide(client, errand, facts, head, target)
+
+
+def is_allowed(context: Context, errand: Errand, origin: OriginConnection) -> bool:
+    """Return whether the origin's address may (still) stand for the errand's host."""
+    facts = endpoint(context, errand, origin.address)
+    return context.authorizer.authorize(errand.flow, facts).verdict is _ALLOW
+
+
+def _decide(
+    client: Requester, errand: Errand, facts: Request, head: RequestHead, target: bytes
+) -> None:
+    authorizer = client.context.authorizer
+    connect = authorizer.authorize(errand.flow, errand.connect)
+    if connect.verdict is not _ALLOW:
+        client.refuse(errand.flow, errand.connect, connect, head)
+        return
+    decision = authorizer.authorize(errand.flow, facts)
+    if decision.verdict is not _ALLOW:
+        client.refuse(errand.flow, facts, decision, head)
+        return
+    passage = read(connect)
+    if passage is None or read(decision) is None:
+        client.refuse(errand.flow, facts, UNKNOWN_OBLIGATION, head)
+        return
+    hops = _hops(head)
+    if hops == 0:  # RFC 9110, section 7.6.2: we are the final recipient
+        authorizer.record(errand.flow, facts, decision)
+        client.respond(head, write_response(200, b"OK", [(b"content-length", b"0"), via(1)]))
+        return
+    order = _order(errand, facts, decision, head, target, hops)
+    origin = _pooled(client.context, errand)
+    if origin is None:
+        client.start(_send_fresh(client, order, passage))
+    else:
+        client.begin(order, origin)
+
+
+def send_again(client: Requester, order: Order) -> None:
+    """Send `order` on a fresh connection, with every decision made anew."""
+    connect = client.context.authorizer.authorize(order.errand.flow, order.errand.connect)
+    passage = read(connect) if connect.verdict is _ALLOW else None
+    if passage is None:
+        client.failed(order, Reason.UPSTREAM_UNREACHABLE, "the origin closed an idle connection")
+    else:
+        client.start(_send_fresh(client, order, passage))
+
+
+async def _send_fresh(client: Requester, order: Order, passage: Passage) -> None:
+    context, errand = client.context, order.errand
+    generation = context.authorizer.generation
+    origin = await dial(context, errand, passage.types)
+    if isinstance(origin, Undialled):
+        client.refuse(errand.flow, origin.facts, origin.decision, _head_of(order))
+    elif context.authorizer.generation != generation and not _holds(context, order, origin):
+        origin.end()
+        client.refuse(errand.flow, order.facts, CHANGED, _head_of(order))
+    else:
+        client.begin(order, origin)
+
+
+def _holds(context: Context, order: Order, origin: OriginConnection) -> bool:
+    """Return whether the rules of now would let the order go the same way."""
+    errand = order.errand
+    return is_allowed(context, errand, origin) and all(
+        context.authorizer.authorize(errand.flow, facts).verdict is _ALLOW
+        for facts in (errand.connect, order.facts)
+    )
+
+
+def _pooled(context: Context, errand: Errand) -> OriginConnection | None:
+    while origin := context.pool.take(errand.key):
+        if is_allowed(context, errand, origin):
+            return origin
+        origin.end()
+    return None
+
+
+def _errand(client: Requester, head: RequestHead) -> tuple[Errand, bytes]:
+    """Return the errand of a request, and its target in origin-form."""
+    errand, target = client.errand, head.target
+    if (
+        errand is not None
+        and target.startswith(errand.prefix)
+        and head.host == errand.host_value
+        and b"#" not in target
+    ):
+        return errand, target[len(errand.prefix) - 1 :]
+    host, port, rest = _read_target(client, head)
+    check_host(head, host, port)
+    if errand is None or (errand.connect.host, errand.connect.port) != (host, port):
+        errand = client.errand = new_errand(client, host, port)
+    spelled = rest.startswith(b"/") and target.endswith(rest)
+    errand.prefix = target[: len(target) - len(rest) + 1] if spelled else _NO_PREFIX
+    errand.host_value = head.host
+    return errand, rest
+
+
+def new_errand(client: Requester, host: DomainName | Address, port: int) -> Errand:
+    """Return the errand of a client to an origin."""
+    principal = client.principal
+    spelled = format_host(host) if port == HTTP_PORT else format_authority(host, port)
+    return Errand(
+        flow=client.new_flow(principal),
+        connect=Connect(principal, host, port),
+        key=OriginKey(principal.app, host, port),
+        host_field=spelled.encode("ascii"),
+        prefix=_NO_PREFIX,
+        host_value=None,
+    )
+
+
+def _read_target(client: Requester, head: RequestHead) -> tuple[DomainName | Address, int, bytes]:
+    if client.authority is None:
+        return absolute_form(head.target, head.method)
+    host, port = client.authority
+    if head.target.startswith(b"/") and b"#" not in head.target:
+        return host, port, head.target
+    if head.target == b"*" and head.method == "OPTIONS":  # RFC 9112, section 3.2.4
+        return host, port, head.target
+    said = absolute_form(head.target, head.method)
+    if said[:2] != (host, port):
+        raise PeerError(Reason.AUTHORITY_MISMATCH, "the target is not the tunnel's authority")
+    return said
+
+
+def _facts(errand: Errand, method: str, target: bytes) -> Request:
+    connect = errand.connect
+    path = target.partition(b"?")[0].decode("ascii")
+    if path != "*":
+        try:
+            path = normal_path(path)
+        except MalformedPathError as error:
+            raise request_malformed(str(error)) from None
+    return Request(connect.principal, method, connect.host, connect.port, path)
+
+
+def _answer(client: Requester, errand: Errand, facts: Request, head: RequestHead) -> None:
+    context = client.context
+    context.authorizer.record(errand.flow, facts, _LOCAL)
+    context.metrics.proxy_requests.add("internal", "allowed")
+    client.respond(head, internal.answer(context, client.principal, head, facts.path))
+
+
+def _hops(head: RequestHead) -> int | None:
+    """Return the value of Max-Forwards, which counts for OPTIONS (RFC 9110, section 7.6.2)."""
+    if head.method != "OPTIONS":
+        return None
+    values = [value for name, value in head.fields if name == b"max-forwards"]
+    if not values:
+        return None
+    if len(values) > 1 or not _HOPS.fullmatch(values[0]):
+        raise request_malformed("Max-Forwards is one decimal number")
+    return int(values[0])
+
+
+def _order(
+    errand: Errand,
+    facts: Request,
+    decision: Decision,
+    head: RequestHead,
+    target: bytes,
+    hops: int | None,
+) -> Order:
+    fields: list[Field] = [(b"host", errand.host_field)]
+    fields += [field for field in end_to_end(head.fields) if field[0] != b"host"]
+    if hops is not None:
+        fields = [field for field in fields if field[0] != b"max-forwards"]
+        fields.append((b"max-forwards", b"%d" % (hops - 1)))
+    fields += coding_fields(head.body)
+    fields.append(via(head.minor))
+    upgrade = _upgrade(head)
+    if upgrade:
+        fields += [(b"connection", b"upgrade"), (b"upgrade", upgrade)]
+    _, mark, query = target.partition(b"?")
+    sent = facts.path.encode("ascii") + mark + query  # the normal form is what was decided on
+    octets = write_request(head.method, sent, fields)
+    # HTTP/1.0 persistence is ambiguous through a proxy (RFC 9112, appendix C.2.2): no.
+    last = not head.persistent or head.minor == 0
+    return Order(errand, facts, decision, octets, head.minor, head.body, upgrade, last)
+
+
+def _upgrade(head: RequestHead) -> bytes:
+    """Return the protocol that the request asks to switch to, if we would (RFC 9110, 7.8)."""
+    if b"upgrade" not in head.options or head.minor == 0:
+        return b""
+    wanted = [value.lower() for name, value in head.fields if name == b"upgrade"]
+    fits = wanted == [_SWITCHABLE] and head.method == "GET" and head.body.kind is BodyKind.NONE
+    return _SWITCHABLE if fits else b""
+
+
+def _head_of(order: Order) -> RequestHead:
+    """Return what a refusal needs to know of the request."""
+    options = frozenset({b"close"} if order.last else ())
+    return RequestHead(order.facts.method, b"", order.minor, (), order.body, options=options)

@@ -1,0 +1,244 @@
+"""Octets both ways, unread: half-close, back-pressure, limits in time, and what was counted."""
+
+import asyncio
+from typing import Protocol, override
+
+from proxy.egress.admission import Admission
+from proxy.egress.context import Context
+from proxy.egress.linger import Linger
+from proxy.flow import Flow
+from rules.decision import Decision, Reason, Verdict
+from rules.facts import Connect, Request
+
+# RFC 8446, sections 5.1 and 6.2: a record with the fatal alert access_denied(49)
+ACCESS_DENIED = bytes((21, 3, 3, 0, 2, 2, 49))
+_LOOKS = 8  # times per idle limit that a tunnel is looked at
+
+
+class Side(asyncio.Protocol):
+    """One end of a tunnel: what it receives is written to the `other` transport."""
+
+    __slots__ = ("ended", "lost", "octets", "other", "transport", "tunnel")
+
+    def __init__(
+        self, tunnel: "Tunnel", transport: asyncio.Transport, other: asyncio.Transport
+    ) -> None:
+        self.tunnel = tunnel
+        self.transport = transport
+        self.other = other
+        self.octets = 0
+        self.ended = False
+        self.lost = False
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self.octets += len(data)
+        self.other.write(data)
+
+    @override
+    def eof_received(self) -> bool:
+        self.ended = True
+        self.tunnel.half_closed(self)
+        return True
+
+    @override
+    def pause_writing(self) -> None:
+        self.other.pause_reading()
+
+    @override
+    def resume_writing(self) -> None:
+        if not self.other.is_closing():
+            self.other.resume_reading()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self.tunnel.lost(self)
+
+
+class Gate(Protocol):
+    """Stands before a tunnel until the client's first octets were judged."""
+
+    def late(self) -> None:
+        """The client took longer than `hello_s`."""
+
+
+class Tunnel:
+    """A tunnel and its evidence: `recorded` is the id of the audit line that opened it."""
+
+    __slots__ = (
+        "_admission", "_born", "_closed", "_decision", "_facts", "_gate", "_quiet_since", "_seen",
+        "client", "context", "deadline", "flow", "origin", "recorded",
+    )  # fmt: skip
+    is_busy = False  # a tunnel may last for a day: the end does not wait for it
+
+    def __init__(
+        self,
+        context: Context,
+        admission: Admission,
+        flow: Flow,
+        facts: Connect | Request,
+        decision: Decision,
+        recorded: str,
+    ) -> None:
+        self.context = context
+        self._admission = admission
+        self._facts = facts
+        self._decision = decision
+        self._gate: Gate | None = None
+        self.flow = flow
+        self.recorded = recorded
+        self._born = self._quiet_since = asyncio.get_running_loop().time()
+        self._seen = 0
+        self._closed = False
+        self.deadline = self._born
+        self.client: Side
+        self.origin: Side
+        context.metrics.tunnels.add(1)
+
+    def join(self, client: Side, origin: Side, gate: Gate | None = None) -> None:
+        """Take both transports over and relay from now on; neither may be lost already."""
+        self.client = client
+        self.origin = origin
+        self._gate = gate
+        most = self.context.limits.tunnel_buffer_octets
+        for side in (client, origin):
+            side.transport.set_write_buffer_limits(high=most)
+            side.transport.set_protocol(side)
+        self._set_deadline(self._born)
+        self.context.deadlines.add(self)
+
+    def become(self, client: Side, origin: Side) -> None:
+        """Let other sides do the relaying; the octets counted so far stay counted."""
+        for old, new in ((self.client, client), (self.origin, origin)):
+            new.octets, new.ended = old.octets, old.ended
+            new.transport.set_protocol(new)
+        self.client = client
+        self.origin = origin
+        self._gate = None
+
+    def dissolve(self) -> None:
+        """Be no tunnel any more: whoever calls has taken both transports."""
+        self._closed = True
+        self.context.deadlines.discard(self)
+        self.context.metrics.tunnels.add(-1)
+
+    def half_closed(self, side: Side) -> None:
+        """Pass the end of one direction on; with the second, the tunnel ends."""
+        if self.client.ended and self.origin.ended:
+            self.close()
+        elif not side.other.is_closing():
+            side.other.write_eof()
+            self._quiet_since = asyncio.get_running_loop().time()
+            self._set_deadline(self._quiet_since)
+
+    def lost(self, side: Side) -> None:
+        """End the tunnel: one of its connections is gone."""
+        if side is self.client:
+            self._admission.release()
+        self.close()
+        if self.client.lost and self.origin.lost:
+            self.context.deadlines.discard(self)
+
+    def close(self) -> None:
+        """End both connections once what was written is sent; record what passed."""
+        if self._closed:
+            return
+        self._closed = True
+        self.client.transport.close()
+        self.origin.transport.close()
+        now = asyncio.get_running_loop().time()
+        self.deadline = now + self.context.limits.linger_s
+        self._report()
+
+    def cut(self, reason: Reason, text: str) -> None:
+        """End a tunnel that must not be: tell the client's TLS, audit the reason."""
+        if self._closed:
+            return
+        context = self.context
+        decision = Decision(Verdict.DENY, reason)
+        context.authorizer.record(self.flow, self._facts, decision, text=text)
+        context.metrics.tunnel_cuts.add(reason)
+        self._closed = True
+        context.deadlines.discard(self)
+        self._report()
+        self.origin.transport.abort()
+        client = self.client.transport
+        client.write(ACCESS_DENIED)
+        Linger(context, self._admission, client).begin()
+
+    def expired(self, now: float) -> None:
+        """Keep the limits in time, which are looked at a few times per idle limit."""
+        if self._closed:  # a peer that does not read its last octets
+            self._abort()
+            return
+        seen = self.client.octets + self.origin.octets
+        if seen != self._seen:
+            self._seen = seen
+            self._quiet_since = now
+        limits = self.context.limits
+        if self._gate is not None and now >= self._born + limits.hello_s:
+            self.context.metrics.bounds.add("hello_s")
+            self._gate.late()
+        elif now >= self._born + limits.tunnel_life_s:
+            self._end_for("life", "tunnel_life_s")
+        elif now >= self._quiet_since + self._patience_s():
+            if self._is_half_closed():
+                self._end_for("half-closed", "tunnel_half_closed_s")
+            else:
+                self._end_for("idle", "tunnel_idle_s")
+        else:
+            self._set_deadline(now)
+
+    def end(self) -> None:
+        """End at once, at shutdown."""
+        if not self._closed:
+            self.context.metrics.tunnel_cuts.add("shutdown")
+            self.close()
+        self._abort()
+
+    def _end_for(self, cut: str, bound: str) -> None:
+        self.context.metrics.tunnel_cuts.add(cut)
+        self.context.metrics.bounds.add(bound)
+        self.close()
+        self._abort()
+
+    def _abort(self) -> None:
+        self.context.deadlines.discard(self)
+        self.client.transport.abort()
+        self.origin.transport.abort()
+
+    def _report(self) -> None:
+        """Write the closing line: it stands under the id of the one that opened the tunnel."""
+        context = self.context
+        up, down = self.client.octets, self.origin.octets
+        duration_s = asyncio.get_running_loop().time() - self._born
+        context.metrics.tunnels.add(-1)
+        context.metrics.octets.add("up", n=up)
+        context.metrics.octets.add("down", n=down)
+        context.authorizer.record(
+            self.flow,
+            self._facts,
+            self._decision,
+            id=self.recorded,
+            octets_up=up,
+            octets_down=down,
+            duration=round(duration_s, 6),
+        )
+
+    def _is_half_closed(self) -> bool:
+        return self.client.ended or self.origin.ended
+
+    def _patience_s(self) -> float:
+        limits = self.context.limits
+        return limits.tunnel_half_closed_s if self._is_half_closed() else limits.tunnel_idle_s
+
+    def _set_deadline(self, now: float) -> None:
+        limits = self.context.limits
+        patience_s = self._patience_s()
+        self.deadline = min(
+            self._born + limits.tunnel_life_s,
+            self._quiet_since + patience_s,
+            now + patience_s / _LOOKS,
+            self._born + limits.hello_s if self._gate is not None else float("inf"),
+        )

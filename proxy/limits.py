@@ -1,0 +1,79 @@
+"""Every bound of the appliance: a name, a default and the precedent for it.
+
+Each may be set under `limits:` in sallyport.yaml.  Durations are seconds, sizes octets.
+What happens at each bound is said where it is enforced, and counted in a metric.
+"""
+
+from msgspec import Struct
+
+
+class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Defaults fit a desktop with a handful of agents; each says where its size comes from."""
+
+    # Do53, serving
+    dns_udp_in_flight: int = 4096  # per listener; Unbound num-queries-per-thread 1024 to 4096
+    dns_tcp_connections: int = (
+        512  # per listener; BIND tcp-clients 150, dnsdist maxTCPClientThreads
+    )
+    dns_tcp_in_flight: int = 64  # per connection; RFC 7766, section 6.2.1.1; BIND tcp-pipelined
+    dns_tcp_idle_s: float = 10.0  # RFC 7766, section 6.2.3: "of the order of a few seconds"
+    dns_udp_octets: int = 1232  # DNS flag day 2020
+    # Do53, asking
+    upstream_timeout_s: float = 5.0  # RFC 1123 resolvers, BIND resolver-query-timeout 10
+    upstream_try_s: float = 1.5  # Unbound's first RTT estimate is 376 ms, its cap far higher
+    upstream_hedge_s: float = 0.3  # a second upstream is asked after this; BIND's old RTT band
+    upstream_in_flight: int = 1024  # BIND recursive-clients 1000
+    upstream_mismatches: int = 64  # of one query or stream, then TCP; PowerDNS spoof-nearmiss-max 1
+    upstream_tcp_idle_s: float = 20.0  # RFC 7858, section 3.4; Unbound tcp-reuse-timeout 60
+    upstream_tcp_pipeline: int = 100  # Unbound max-reuse-tcp-queries 200
+    # caches, per app
+    cache_entries: int = 4096  # dnsmasq cache-size 150, systemd-resolved 4096
+    cache_ttl_s: int = 3600  # Unbound cache-max-ttl 86400; shorter, so that pins stay fresh
+    negative_ttl_s: int = 900  # RFC 2308, section 5: one to three hours at most; dnsdist 3600
+    pins: int = 4096  # one per cached address answer
+    pin_s: int = 60  # the least life of a pin; Chrome's host cache keeps for 60
+    chain_links: int = 11  # Unbound max-query-restarts 11
+    answer_records: int = 256  # records of one answer that are walked; 64 KiB holds no more A's
+    # the proxy
+    proxy_connections: int = 4096  # per listener; Squid's fd bound, HAProxy maxconn 4096
+    proxy_connections_per_app: int = 2048
+    head_octets: int = 65536  # Squid request_header_max_size 64 KB, nginx 4 x 8 KiB
+    head_fields: int = 128  # Apache LimitRequestFields 100, Envoy max_headers_count 100
+    head_s: float = 20.0  # Apache RequestReadTimeout header=20-40
+    keep_alive_s: float = 60.0  # nginx keepalive_timeout 75
+    requests_in_body_s: float = 300.0  # no octet of a body for that long; Squid read_timeout 15 min
+    chunk_line_octets: int = 256  # h11 and httptools take far more; extensions are refused
+    connect_s: float = 10.0  # Envoy connect_timeout 5, Squid connect_timeout 60
+    connect_stagger_s: float = 0.25  # RFC 8305, section 5
+    connect_addresses: int = 8  # addresses tried for one connection; curl tries all
+    hello_octets: int = 65536  # RFC 8446, section 4.1.2 sets none; post-quantum hellos reach 2 KiB
+    hello_s: float = 15.0  # nginx preread_timeout 30
+    tunnel_idle_s: float = 3600.0  # Envoy idle_timeout 1 h
+    tunnel_life_s: float = 86400.0  # Squid client_lifetime 1 day
+    tunnel_half_closed_s: float = 300.0  # HAProxy timeout tunnel/client-fin
+    tunnel_buffer_octets: int = 262144  # per direction before reading stops; Envoy 1 MiB
+    origin_pool: int = 256  # idle upstream connections over all principals
+    origin_pool_per_origin: int = 16  # nginx keepalive 16 to 32
+    origin_idle_s: float = 30.0  # below the 60 s and more of usual origins
+    origin_life_s: float = 3600.0  # nginx keepalive_time 1 h
+    response_head_s: float = 300.0  # Squid read_timeout 15 min, nginx proxy_read_timeout 60
+    interim_responses: int = 16  # 1xx before the final response; Go allows 5
+    linger_s: float = 2.0  # reading on after a last response; nginx lingering_timeout 5
+    proxy_tick_s: float = 0.5  # how late the limits of the proxy that are seconds may act
+    # identity
+    process_fds: int = 4096  # descriptors read while looking for the owner of a socket
+    process_exe_octets: int = 268435456  # largest executable that is hashed: 256 MiB
+    process_s: float = 0.5
+    # evidence
+    audit_queue_octets: int = 16777216  # lines not yet on disk
+    audit_quota_octets: int = 4194304  # per app and minute (reference.md)
+    audit_reserve_octets: int = 65536  # freed when the disk is full, for the line that says so
+    audit_folds: int = 8192  # open folds over all apps
+    audit_target_characters: int = 2048  # of a target in a line; nginx NGX_MAX_ERROR_STR 2048
+    refusals_per_app: int = 1024  # remembered for /why and _why
+    refusals_a_second: int = 200  # beyond it an app's refusals fold by reason and rule
+    refusal_samples: int = 5  # targets kept as samples in such a fold
+    apps_remembered: int = 1024
+    admin_connections: int = 64
+    admin_head_octets: int = 8192
+    shutdown_s: float = 4.0  # of the 5 s that SIGTERM has (reference.md)

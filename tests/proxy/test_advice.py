@@ -1,0 +1,20 @@
+"""What the agent is told to do."""
+
+import pytest
+
+from proxy.advice import advise
+from rules.decision import Decision, Reason, Verdict
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_comes_with_something_to_do(reason: Reason) -> None:
+    assert len(advise(Decision(Verdict.DENY, reason), "me")) > 10
+
+
+def test_names_the_askers_own_app() -> None:
+    assert "apps.me.allow" in advise(Decision(Verdict.DENY, Reason.HOST_NOT_LISTED), "me")
+
+
+def test_the_admins_own_words_come_first() -> None:
+    decision = Decision(Verdict.DENY, Reason.RULE, text="tunnels are out of bounds")
+    assert advise(decision, "me").startswith("tunnels are out of bounds; ")

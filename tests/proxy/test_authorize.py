@@ -1,0 +1,95 @@
+"""The policy enforcement point: it decides, counts and records, and never raises."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from proxy.flow import Flow, Plane
+from rules.decision import Decision, Reason, Verdict
+from rules.facts import Connect, Principal, Question
+from rules.match import RuleIndex, index_rules
+from rules.name import parse
+from rules.rtype import A
+from rules.ruleset import App
+from tests.proxy.composed import ME, allow, composed, exact, ruleset
+
+FLOW = Flow("f" * 32, ME, Plane.DNS)
+NAME = parse("example.com")
+RULES = ruleset(me=App("me", allows=(allow(exact("example.com")),)))
+NOWHERE = "udp://127.0.0.1:9"
+
+
+async def test_an_allow_is_counted_and_recorded(tmp_path: Path) -> None:
+    question = Question(ME, NAME, A)
+    async with composed(RULES, NOWHERE, tmp_path) as parts:
+        decision = parts.authorizer.authorize(FLOW, question)
+        recorded = parts.authorizer.record(FLOW, question, decision, extra="more")
+        counted = parts.metrics.decisions.value("question", "allow", "rule")
+        (line,) = await parts.lines()
+    assert decision.verdict is Verdict.ALLOW
+    assert counted == 1
+    assert line["id"] == recorded
+    assert line["flow"] == FLOW.id
+    assert line["evidence"] == ["listener"]
+    assert line["rule"] == "allowed"
+    assert line["extra"] == "more"
+
+
+async def test_a_refusal_can_be_asked_about_by_its_app_alone(tmp_path: Path) -> None:
+    connect = Connect(ME, parse("example.org"), 443)
+    async with composed(RULES, NOWHERE, tmp_path) as parts:
+        decision = parts.authorizer.authorize(FLOW, connect)
+        recorded = parts.authorizer.record(FLOW, connect, decision)
+        refusal = parts.refusals.get("me", recorded)
+        assert parts.refusals.get("other", recorded) is None
+        assert parts.refusals.last("me", "example.org") == refusal
+    assert refusal is not None
+    assert (refusal.reason, refusal.target) == (Reason.HOST_NOT_LISTED, "example.org:443")
+    assert "apps.me.allow" in refusal.how
+
+
+async def test_what_cannot_be_decided_is_denied(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with composed(RULES, NOWHERE, tmp_path) as parts:
+        broken = Question(Principal([]), NAME, A)  # type: ignore[arg-type]  # unhashable: a bug
+        decision = parts.authorizer.authorize(FLOW, broken)
+    assert decision == Decision(Verdict.DENY, Reason.INTERNAL_ERROR)
+    assert "no decision" in caplog.text
+
+
+async def test_an_allow_without_room_in_audit_is_a_denial(tmp_path: Path) -> None:
+    async with composed(RULES, NOWHERE, tmp_path) as parts:
+        await parts.audit.close()
+        decision = parts.authorizer.authorize(FLOW, Question(ME, NAME, A))
+    assert decision.reason is Reason.AUDIT_UNAVAILABLE
+
+
+async def test_new_rules_count_from_the_next_decision_on(tmp_path: Path) -> None:
+    async with composed(RULES, NOWHERE, tmp_path) as parts:
+        index: RuleIndex = index_rules(ruleset(2, me=App("me")))
+        parts.authorizer.use(index)
+        decision = parts.authorizer.authorize(FLOW, Question(ME, NAME, A))
+        assert parts.authorizer.generation == 2
+    assert decision.reason is Reason.HOST_NOT_LISTED
+
+
+async def test_a_failure_is_an_outcome_and_no_denial(tmp_path: Path) -> None:
+    async with composed(RULES, NOWHERE, tmp_path) as parts:
+        failure = parts.authorizer.fails(Reason.UPSTREAM_TIMEOUT, "5 s")
+        parts.authorizer.record(FLOW, Question(ME, NAME, A), failure)
+        (line,) = await parts.lines()
+    assert (line["verdict"], line["reason"]) == ("fail", "upstream-timeout")
+
+
+async def test_an_unknown_app_is_told_nothing_of_others(tmp_path: Path) -> None:
+    stranger = Principal("unknown")
+    flow = Flow("e" * 32, stranger, Plane.HTTP)
+    connect = Connect(stranger, NAME, 443)
+    async with composed(RULES, NOWHERE, tmp_path) as parts:
+        decision = parts.authorizer.authorize(flow, connect)
+        recorded = parts.authorizer.record(flow, connect, decision)
+        refusal = parts.refusals.get("unknown", recorded)
+    assert decision.rule is None
+    assert "me" not in json.dumps(str(refusal)).replace("time", "").replace("name", "").split()

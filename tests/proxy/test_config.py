@@ -1,0 +1,152 @@
+"""The configuration: defaults, every problem at once with its place, nothing half understood."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.config import (
+    DO53,
+    PROXY,
+    UPSTREAMS,
+    Listen,
+    Locations,
+    name_like,
+    read_config,
+    read_socket,
+    write_socket,
+)
+from proxy.limits import Limits
+from rules.errors import Problem
+from rules.text import SourceText
+
+WHERE = Locations("/c", "/s")
+
+
+def problems(text: str) -> list[Problem]:
+    return read_config(SourceText("sallyport.yaml", text), WHERE)[1]
+
+
+def test_without_a_file_the_defaults_of_the_reference_hold() -> None:
+    settings, found = read_config(None, WHERE)
+    assert found == []
+    assert settings.listen == Listen()
+    assert (settings.upstreams, settings.upstream_ca) == (UPSTREAMS, None)
+    assert (settings.state, settings.rules) == ("/s", ("/c/rules",))
+    assert settings.audit.file == "/s/audit.jsonl"
+    assert (settings.audit.rotate, settings.audit.keep) == (64 << 20, 16)
+    assert settings.audit.on_failure == "deny"
+    assert settings.first_run
+    assert settings.enforcement == "advisory"
+
+
+def test_an_empty_file_is_the_defaults() -> None:
+    assert problems("") == []
+
+
+def test_reads_every_key_of_this_version() -> None:
+    settings, found = read_config(
+        SourceText(
+            "f",
+            """
+listen: {do53: ["127.0.0.1:53"], proxy: ["[::1]:3128"], metrics: []}
+resolver: {upstreams: ["udp://192.0.2.1"], upstream_ca: ca.pem}
+rules: [one, two]
+state: here
+audit: {file: log, rotate: 1 MiB, keep: 2, on_failure: allow}
+limits: {cache_entries: 10, head_s: 500ms, head_octets: 8 KiB}
+""",
+        ),
+        WHERE,
+    )
+    assert found == []
+    assert settings.listen.do53 == ("127.0.0.1:53",)
+    assert settings.listen.skippable == frozenset()
+    assert settings.rules == ("one", "two")
+    assert (settings.audit.file, settings.audit.rotate) == ("log", 1 << 20)
+    assert settings.audit.on_failure == "allow"
+    assert settings.limits.cache_entries == 10
+    assert (settings.limits.head_s, settings.limits.head_octets) == (0.5, 8192)
+    assert not settings.first_run
+
+
+def test_default_listeners_may_be_skipped_and_configured_ones_not() -> None:
+    settings, _ = read_config(SourceText("f", 'listen: {do53: ["[::1]:53"]}'), WHERE)
+    assert settings.listen.skippable == {*PROXY, "127.0.0.1:9153"}
+    assert "[::1]:53" not in settings.listen.skippable
+    assert set(DO53) <= Listen().skippable
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'listen: {dot: ["127.0.0.1:853"]}',
+        'listen: {doh: ["127.0.0.1:443"]}',
+        'listen: {proxy_tls: ["127.0.0.1:3129"]}',
+        "listen: {control: /run/x.sock}",
+        'resolver: {zones: {corp.example: ["udp://192.0.2.1"]}}',
+        "egress: {upstream_proxy: http://192.0.2.1:3128}",
+        "egress: {upstream_ca: ca.pem}",
+    ],
+)
+def test_a_key_of_a_later_version_is_no_promise(text: str) -> None:
+    (problem,) = problems(text)
+    assert "not in this version" in problem.message
+    assert problem.cure
+
+
+def test_null_is_as_good_as_absent() -> None:
+    assert problems("egress: {upstream_ca: null, upstream_proxy: null}") == []
+
+
+def test_every_problem_is_told_at_once_with_its_place() -> None:
+    found = problems(
+        'listen:\n  do53: ["127.0.0.1:5300", "localhost:53"]\n'
+        "audit:\n  rotate: 5 kB\n  keep: 0\n  on_failure: ignore\n"
+        "limits:\n  cache_entires: 5\n  pins: 0\n  head_s: soon\n  pin_s: 1.5\n"
+    )
+    places = {(problem.place.line, problem.place.column) for problem in found}
+    assert len(found) == 7
+    assert (2, 28) in places
+    assert all(problem.excerpt for problem in found)
+    assert any("cache_entries" in problem.cure for problem in found)
+
+
+def test_an_unknown_key_comes_with_a_suggestion() -> None:
+    (problem,) = problems("resolver: {upstream: []}")
+    assert "upstreams" in problem.render()
+    assert problem.place.line == 1
+
+
+@pytest.mark.parametrize("upstream", ["https://192.0.2.1/dns-query#x", "system", "dns.quad9.net"])
+def test_an_upstream_that_cannot_be_used_is_a_problem(upstream: str) -> None:
+    (problem,) = problems(f'resolver: {{upstreams: ["{upstream}"]}}')
+    assert problem.place.column == 24
+
+
+def test_what_is_no_yaml_is_a_problem() -> None:
+    assert len(problems("listen: [")) == 1
+
+
+@given(st.text(max_size=200))
+def test_no_text_raises(text: str) -> None:
+    settings, _ = read_config(SourceText("f", text), WHERE)
+    assert isinstance(settings.limits, Limits)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:53", "[::1]:0", "0.0.0.0:65535"])
+def test_a_socket_is_written_as_it_was_read(text: str) -> None:
+    assert write_socket(*read_socket(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["127.0.0.1", "::1:53", "[127.0.0.1]:53", "127.0.0.1:65536", "localhost:53", "127.0.0.1:x", "",
+     "127.0.0.01:53", "127.0.0.1:\u0665"],
+)  # fmt: skip
+def test_what_is_no_socket_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the texts differ by what is wrong
+        read_socket(text)
+
+
+def test_a_name_like_none_is_no_suggestion() -> None:
+    assert name_like("zzzz", ["abcd"]) == "another"
