@@ -1,0 +1,34 @@
+"""Fixtures that more than one folder of tests uses."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.internet import Internet
+
+REPORT = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> list[str]:
+    """Lines put here are shown after the run, for figures that a person wants to see."""
+    return request.config.stash.setdefault(REPORT, [])
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Show what tests reported."""
+    for line in config.stash.get(REPORT, []):
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def internet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Internet]:
+    """Network namespaces with DNS, web and git servers, without a link to the outside."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to make network namespaces")
+    with Internet.open(Path(tmp_path_factory.mktemp("internet"))) as world:
+        yield world

@@ -1,0 +1,1 @@
+"""Real peers over sockets: few, marked `live`."""
