@@ -9,6 +9,7 @@ import ctypes
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -98,6 +99,7 @@ class Appliance:
         self._bound, skipped = bind_listeners(settings.listen)
         self._notes += skipped
         self._own.listeners = {each.address for each in self._bound}
+        self._refuse_circles()
         self._open_state()
         self._watch_interfaces()
         for bound in self._bound:
@@ -122,7 +124,7 @@ class Appliance:
         self._closing.append(peers.close)
         self._identifier = Identifier(ruleset, peers)
         monotonic = asyncio.get_running_loop().time
-        self._lookup = Lookup(authorizer, self._upstreams(), limits, metrics, monotonic)
+        self._lookup = Lookup(authorizer, self._upstreams(), self._own, limits, metrics, monotonic)
         self._resolver = Resolver(
             authorizer, self._lookup, self._refusals, self._suffixes, limits, metrics,
             wall=time.time, entropy=os.urandom,
@@ -138,6 +140,12 @@ class Appliance:
         anchors = None if settings.upstream_ca is None else Path(settings.upstream_ca)
         context = upstream_context(anchors, DOT_ALPN)
         return Upstreams(addresses, self._limits, self.metrics, context, os.urandom)
+
+    def _refuse_circles(self) -> None:
+        for text in self._settings.upstreams:
+            upstream = parse_upstream(text)
+            if self._own.is_listener(upstream.address, upstream.port):
+                raise ConfigError(f"upstream {text} is our own listener; name another resolver")
 
     def _open_state(self) -> None:
         state = self._settings.state
@@ -218,6 +226,8 @@ def _version() -> str:
 
 
 def _tune() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):

@@ -1,7 +1,11 @@
 """What the appliance says when it is ready: one JSON object, or a table for a person."""
 
+from importlib import metadata
+
 import msgspec
 from msgspec import Struct
+
+DISTRIBUTION = "sallyport"
 
 
 class Ready(Struct, frozen=True):
@@ -13,6 +17,14 @@ class Ready(Struct, frozen=True):
     listen: dict[str, list[str]]
     rules: list[str]
     notes: list[str]
+
+
+def version() -> str:
+    """Return the version that is installed; `unknown` where we run from a source tree."""
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def ready_json(ready: Ready) -> str:
@@ -36,7 +48,10 @@ def ready_table(ready: Ready) -> str:
     rows += [("note", note) for note in ready.notes]
     rows += [("try", command) for command in _commands(ready)]
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"  {name:<{width}}  {text}" for name, text in rows)
+    margin = "\n" + " " * (width + 4)  # a note may be a problem with its excerpt and caret
+    return "\n".join(
+        f"  {name:<{width}}  {text.replace('\n', margin)}".rstrip() for name, text in rows
+    )
 
 
 _ENFORCEMENT = {

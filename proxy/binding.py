@@ -41,7 +41,7 @@ def bind_listeners(listen: Listen) -> tuple[list[Bound], list[str]]:
             try:
                 bound += _bind(kind, label)
             except BindError as error:
-                if label in listen.skippable and _lacks_family(error):
+                if label in listen.skippable and _lacks_ipv6(label, error):
                     notes.append(f"skipped {kind} {label}: this host has no IPv6")
                     continue
                 close_all(bound)
@@ -69,20 +69,26 @@ def _bind(kind: str, label: str) -> list[Bound]:
     address, port = read_socket(label)
     if kind != "do53":
         return [Bound(kind, label, bind_tcp(str(address), port))]
-    for attempt in range(_FREE_PORT_TRIES):
-        stream = bind_tcp(str(address), port)
+    return [Bound(kind, label, each) for each in _bind_both(str(address), port)]
+
+
+def _bind_both(address: str, port: int) -> tuple[socket.socket, socket.socket]:
+    """Return a UDP and a TCP socket on one port: a server has both (RFC 7766, section 5)."""
+    tries = 1 if port else _FREE_PORT_TRIES
+    while True:
+        stream = bind_tcp(address, port)
         try:
-            datagram = bind_udp(str(address), stream.getsockname()[1])
+            return bind_udp(address, stream.getsockname()[1]), stream
         except BindError:
             stream.close()
-            if port or attempt == _FREE_PORT_TRIES - 1:
+            tries -= 1
+            if not tries:
                 raise
-        else:
-            return [Bound(kind, label, datagram), Bound(kind, label, stream)]
-    return []
 
 
-def _lacks_family(error: BindError) -> bool:
+def _lacks_ipv6(label: str, error: BindError) -> bool:
+    if not label.startswith("["):
+        return False
     cause = error.__cause__
     missing = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
     return isinstance(cause, OSError) and cause.errno in missing

@@ -7,6 +7,8 @@ memory.  Exit codes: 0 fine, 1 refused or findings, 2 usage, 3 configuration or 
 
 import os
 import sys
+import time
+import traceback
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -17,20 +19,22 @@ from rich.table import Table
 from rich.text import Text
 
 from proxy import demo as demonstration
+from proxy.banner import version as our_version
 from proxy.config import Settings
-from proxy.errors import ConfigError, PeerError
+from proxy.errors import BindError, ConfigError, PeerError
 from proxy.locations import read_settings
 from proxy.question import read_facts
 from proxy.reload import RuleFiles, check_listeners, public_suffixes, read_rules
+from proxy.why import Entry, audit_files, find, last, rows
 from proxy.why import as_json as entry_json
-from proxy.why import audit_files, find, last, rows
 from rules.decision import Decision, Reason, Verdict
 from rules.document import json_schema
 from rules.errors import Problem, RuleError, RuleSyntaxError, Severity
 from rules.explain import Step, explain
 from rules.match import index_rules
 
-EXIT_FINDINGS, EXIT_USAGE, EXIT_RULES = 1, 2, 3
+EXIT_FINDINGS, EXIT_USAGE, EXIT_RULES, EXIT_BIND, EXIT_BUG = 1, 2, 3, 4, 70
+_FOLD_TRIES, _FOLD_TRY_S = 15, 0.1
 
 app = typer.Typer(
     name="sallyport",
@@ -47,6 +51,23 @@ RulesOption = Annotated[
 ]
 StateOption = Annotated[Path | None, typer.Option("--state", help="Our folder for audit.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"sallyport {our_version()}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def sallyport(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """A local DNS and egress appliance that confines autonomous AI agents."""
 
 
 @app.command()
@@ -114,7 +135,7 @@ def explain_command(  # noqa: PLR0913 - one argument an option
     index = index_rules(files.loaded.ruleset)
     if asker not in files.loaded.ruleset.apps:
         known = ", ".join(sorted(files.loaded.ruleset.apps)) or "none"
-        Console(stderr=True).print(f"no rule file speaks of the app {asker!r} (known: {known})")
+        _say(f"no rule file speaks of the app {asker!r} (known: {known})")
     shown = [(type(fact).__name__, explain(index, fact)) for fact in facts]
     _show_json(shown) if as_json else _show(shown)
     if any(_decision(steps).verdict is Verdict.DENY for _, steps in shown):
@@ -132,10 +153,13 @@ def why(
     as_json: JsonOption = False,
 ) -> None:
     """Show the audit line of a refusal: who asked for what, and which rule said no."""
-    if newest == (unique is not None):
-        _fail("give an ID, or --last", EXIT_USAGE)
-    files = audit_files(Path(_settings(config, None, state).audit.file))
-    entry = last(files, of) if unique is None else find(files, unique)
+    if newest == (unique is not None) or (of is not None and not newest):
+        _fail("give an ID, or --last and perhaps --app", EXIT_USAGE)
+    file = Path(_settings(config, None, state, as_json=as_json).audit.file)
+    try:
+        entry = last(audit_files(file), of) if unique is None else _find(file, unique)
+    except BindError as error:
+        _fail(str(error), EXIT_BIND)
     if entry is None:
         _fail("no such refusal in the audit files", EXIT_FINDINGS)
     if as_json:
@@ -161,12 +185,36 @@ def schema() -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command line `argv` (default: of this process); exits."""
-    app(args=argv, prog_name="sallyport")
+    try:
+        app(args=argv, prog_name="sallyport")
+    except Exception:  # noqa: BLE001 - whatever is not expected is a bug, and its own exit code
+        traceback.print_exc()
+        sys.stderr.write("sallyport: a bug of ours; please report it\n")
+        sys.exit(EXIT_BUG)
+
+
+def _say(text: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(text, markup=False, highlight=False)
 
 
 def _fail(text: str, code: int = EXIT_RULES) -> NoReturn:
-    Console(stderr=True, soft_wrap=True).print(f"sallyport: {text}", markup=False, highlight=False)
+    _say(f"sallyport: {text}")
     raise typer.Exit(code)
+
+
+def _find(file: Path, unique: str) -> Entry | None:
+    """Return the line that stands under the id `unique`, also where it is about to be written.
+
+    Repeats fold into a line for a second before it is written, and an agent that was refused may
+    ask at once: an id that is not there yet is looked for a little longer than that.  `--last`
+    does not wait: it would have to do so each time, as there may always be a newer one.
+    """
+    for _ in range(_FOLD_TRIES):
+        entry = find(audit_files(file), unique)
+        if entry is not None:
+            return entry
+        time.sleep(_FOLD_TRY_S)
+    return find(audit_files(file), unique)
 
 
 def _settings(
@@ -194,11 +242,10 @@ def _report(problems: tuple[Problem, ...], files: list[str], *, as_json: bool) -
         report = {"files": files, "errors": errors, "problems": problems}
         sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
         return
-    console = Console(stderr=True, soft_wrap=True)
     for problem in problems:
-        console.print(problem.render(), markup=False, highlight=False)
+        _say(problem.render())
     summary = f"{errors} errors, {len(problems) - errors} warnings"
-    console.print(f"{len(files)} rule files, {summary}" if files else summary, highlight=False)
+    _say(f"{len(files)} rule files, {summary}" if files else summary)
 
 
 def _show(shown: list[tuple[str, tuple[Step, ...]]]) -> None:

@@ -13,7 +13,7 @@ import ssl
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import dns.asyncquery
@@ -23,6 +23,7 @@ import dns.message
 import dns.rcode
 import dns.rdatatype
 import msgspec
+from dns.exception import DNSException
 from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
@@ -33,6 +34,7 @@ from proxy.demo_world import ALLOWED, REBINDING, REFUSED, World, world
 _ROOT = str(Path(__file__).resolve().parent.parent)
 _STEP_S = 5.0
 _READY_S = 8.0
+_WHOLE_S = 10.0  # it takes one or two
 _HEAD_OCTETS = 16384
 
 _RULES = """\
@@ -52,8 +54,8 @@ apps:
 _CONFIG = """\
 listen: {{do53: ["127.0.0.1:0"], proxy: ["127.0.0.1:0"], metrics: []}}
 resolver: {{upstreams: ["udp://127.0.0.1:{port}"]}}
-rules: [{folder}/rules]
-state: {folder}/state
+rules: [{rules}]
+state: {state}
 """
 
 
@@ -72,7 +74,11 @@ class _Ready(Struct, frozen=True):
 
 def run(*, as_json: bool) -> int:
     """Run the demonstration and print it; return 0 when every step went as it must."""
-    steps = asyncio.run(_demonstrate())
+    try:
+        steps = asyncio.run(_demonstrate())
+    except (TimeoutError, OSError, EOFError, DNSException, msgspec.MsgspecError) as error:
+        sys.stderr.write(f"sallyport: the demonstration failed: {str(error) or type(error).__name__}\n")
+        return 1
     if as_json:
         sys.stdout.write(msgspec.json.encode(steps).decode() + "\n")
     else:
@@ -84,7 +90,11 @@ async def _demonstrate() -> list[Step]:
     now = dt.datetime.now(dt.UTC)  # noqa: TID251 - a program of its own, with its clock
     server = ephemeral_server((ALLOWED, REFUSED, REBINDING), now)
     with tempfile.TemporaryDirectory(prefix="sallyport-demo-") as folder:
-        async with world(server, Path(folder)) as made, _appliance(Path(folder), made) as ready:
+        async with (
+            asyncio.timeout(_WHOLE_S),
+            world(server, Path(folder)) as made,
+            _appliance(Path(folder), made) as ready,
+        ):
             do53, proxy = (_socket(ready.listen[kind][0]) for kind in ("do53", "proxy"))
             names = (ALLOWED, REFUSED, REBINDING)
             looked_up = [await _look_up(do53, name) for name in names]
@@ -94,21 +104,31 @@ async def _demonstrate() -> list[Step]:
 
 @asynccontextmanager
 async def _appliance(folder: Path, made: World) -> AsyncIterator[_Ready]:
-    (folder / "rules").mkdir()
+    rules_folder, config = folder / "rules", folder / "sallyport.yaml"
+    rules_folder.mkdir(mode=0o700)  # whatever the umask: what others may write is no rule
     rules = _RULES.format(uid=os.getuid(), allowed=ALLOWED, rebinding=REBINDING, port=made.https)
-    (folder / "rules" / "demo.yaml").write_text(rules)
-    (folder / "sallyport.yaml").write_text(_CONFIG.format(port=made.dns, folder=folder))
+    _write(rules_folder / "demo.yaml", rules)
+    quoted = {"rules": json.dumps(str(rules_folder)), "state": json.dumps(str(folder / "state"))}
+    _write(config, _CONFIG.format(port=made.dns, **quoted))
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "proxy", "up", "--json", "--config", folder / "sallyport.yaml",
+        sys.executable, "-P", "-m", "proxy", "up", "--json", "--config", config,
         stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": _ROOT},
     )  # fmt: skip
     try:
         assert process.stdout is not None  # noqa: S101 - asked for above
         line = await asyncio.wait_for(process.stdout.readline(), _READY_S)
+        if not line:
+            raise EOFError("the appliance ended before it was ready")
         yield msgspec.json.decode(line, type=_Ready)
     finally:
-        process.terminate()
+        with suppress(ProcessLookupError):  # it ended by itself and has said why
+            process.terminate()
         await process.wait()
+
+
+def _write(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text)
 
 
 async def _look_up(do53: tuple[str, int], name: str) -> Step:

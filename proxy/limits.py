@@ -36,7 +36,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     answer_records: int = 256  # records of one answer that are walked; 64 KiB holds no more A's
     # the proxy
     proxy_connections: int = 4096  # per listener; Squid's fd bound, HAProxy maxconn 4096
-    proxy_connections_per_app: int = 2048
+    proxy_connections_per_app: int = 2048  # half a listener, so that no app shuts out the others
     head_octets: int = 65536  # Squid request_header_max_size 64 KB, nginx 4 x 8 KiB
     head_fields: int = 128  # Apache LimitRequestFields 100, Envoy max_headers_count 100
     head_s: float = 20.0  # Apache RequestReadTimeout header=20-40
@@ -63,7 +63,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     # identity
     process_fds: int = 4096  # descriptors read while looking for the owner of a socket
     process_exe_octets: int = 268435456  # largest executable that is hashed: 256 MiB
-    process_s: float = 0.5
+    process_s: float = 0.5  # of such a look-up; accepting waits for it
     # evidence
     audit_queue_octets: int = 16777216  # lines not yet on disk
     audit_quota_octets: int = 4194304  # per app and minute (reference.md)
@@ -73,7 +73,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     refusals_per_app: int = 1024  # remembered for /why and _why
     refusals_a_second: int = 200  # beyond it an app's refusals fold by reason and rule
     refusal_samples: int = 5  # targets kept as samples in such a fold
-    apps_remembered: int = 1024
-    admin_connections: int = 64
-    admin_head_octets: int = 8192
+    apps_remembered: int = 1024  # apps in each table per app; an installation has a handful
+    admin_connections: int = 64  # scrapers and people; node_exporter web.max-requests 40
+    admin_head_octets: int = 8192  # nginx large_client_header_buffers 8 KiB each
     shutdown_s: float = 4.0  # of the 5 s that SIGTERM has (reference.md)

@@ -5,6 +5,8 @@ Packs and the public suffix list are data of the installation, read here and han
 `rules` as values.
 """
 
+import contextlib
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -17,9 +19,16 @@ from rules.errors import Place, Problem, RuleSyntaxError
 from rules.ruleset import IdentityLine, Ruleset
 from rules.suffix import PublicSuffixes, read_suffixes
 from rules.syntax import Loaded, load
-from rules.text import SourceText
+from rules.text import FILE_OCTETS, SourceText
 
 FIRST_RULES = "me.yaml"
+_CURES = {
+    errno.ENOENT: "remove it: it is a link to nothing",
+    errno.ELOOP: "remove it: it is a link to itself",
+    errno.ENOTDIR: "a file stands where a folder should: move it away, or name another folder",
+    errno.EISDIR: "write the rules into a regular file",
+    errno.ENXIO: "write the rules into a regular file",
+}
 _FIRST_RULES_TEXT = """\
 # Written at the first start.  Nothing that is not listed here is allowed.
 # `sallyport check` tests a change, `sallyport explain me URL` says what a rule does.
@@ -89,7 +98,8 @@ def check_listeners(ruleset: Ruleset, listening: set[str]) -> None:
 def _not_listening(line: IdentityLine, listening: set[str]) -> Problem:
     file, _, number = line.id.rpartition(":")
     message = f"listener {line.listener} stands in no do53 or proxy list of `listen:`"
-    cure = f"add it to `listen:` in sallyport.yaml, or name one of {', '.join(sorted(listening))}"
+    others = f", or name one of {', '.join(sorted(listening))}" if listening else ""
+    cure = f"add it to `listen:` in sallyport.yaml{others}"
     return Problem(Place(file, int(number), 1), message, cure)
 
 
@@ -111,7 +121,7 @@ def _read_folders(
     problems: list[Problem] = []
     for folder in map(Path, folders):
         try:
-            found = sorted(folder.glob("*.yaml")) if _checked_folder(folder) else []
+            found = _rule_files(folder)
         except FileNotFoundError:
             if not missing_is_fine:
                 problems.append(_problem(folder, "the folder does not exist", f"mkdir -p {folder}"))
@@ -121,7 +131,7 @@ def _read_folders(
             continue
         for path in found:
             try:
-                sources.append(SourceText(str(path), _read(path)))
+                sources.append(SourceText(_shown(path), _read(path)))
             except (OSError, UnicodeDecodeError, _UnfitError) as error:
                 problems.append(_from_error(path, error))
     return sources, problems
@@ -136,25 +146,32 @@ class _UnfitError(Exception):
         self.cure = cure
 
 
-def _checked_folder(folder: Path) -> bool:
+def _rule_files(folder: Path) -> list[Path]:
     mode = folder.stat().st_mode
     if not stat.S_ISDIR(mode):
         raise _UnfitError("is no folder", "name a folder of *.yaml files")
     if not os.access(folder, os.R_OK | os.X_OK):
         raise _UnfitError("cannot be read", f"chmod u+rx {folder}, or chown it")
     _refuse_world_writable(folder, mode)
-    return True
+    # As a shell expands `*.yaml`: a hidden file is an editor's, of a change that is not saved yet.
+    return sorted(path for path in folder.glob("*.yaml") if not path.name.startswith("."))
 
 
 def _read(path: Path) -> str:
     # What is checked is the file that is read: one descriptor, and no wait on a FIFO.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
+    with open(path, "rb", opener=_without_waiting) as file:
+        mode = os.fstat(file.fileno()).st_mode
         if not stat.S_ISREG(mode):
             raise _UnfitError("is no regular file", "write the rules into a regular file")
         _refuse_world_writable(path, mode)
-        return file.read().decode("utf-8")
+        octets = file.read(FILE_OCTETS + 1)
+    if len(octets) > FILE_OCTETS:
+        raise _UnfitError(f"is larger than {FILE_OCTETS} octets", "split the file")
+    return octets.decode("utf-8")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _refuse_world_writable(path: Path, mode: int) -> None:
@@ -162,22 +179,24 @@ def _refuse_world_writable(path: Path, mode: int) -> None:
         raise _UnfitError("every user may write it, so it is nobody's rule", f"chmod o-w {path}")
 
 
-def _from_error(path: Path, error: Exception) -> Problem:
+def _from_error(path: Path, error: OSError | UnicodeDecodeError | _UnfitError) -> Problem:
     match error:
         case _UnfitError():
             return _problem(path, error.message, error.cure)
         case UnicodeDecodeError():
             return _problem(path, f"is not UTF-8 (octet {error.start})", "save the file as UTF-8")
         case OSError():
-            return _problem(
-                path, f"cannot be read: {error.strerror}", f"chmod u+r {path}, or chown it"
-            )
-        case _:
-            raise error
+            cure = _CURES.get(error.errno or 0, f"chmod u+r {_shown(path)}, or chown it")
+            return _problem(path, f"cannot be read: {error.strerror}", cure)
 
 
 def _problem(path: Path, message: str, cure: str) -> Problem:
-    return Problem(Place(str(path), 1, 1), message, cure)
+    return Problem(Place(_shown(path), 1, 1), message, cure)
+
+
+def _shown(path: Path) -> str:
+    """Return the name of `path` as text: a file's name is octets, and may be no UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _write_first(folder: Path) -> tuple[SourceText, tuple[str, ...]]:
@@ -186,8 +205,14 @@ def _write_first(folder: Path) -> tuple[SourceText, tuple[str, ...]]:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+        except OSError:
+            # Half a file would be the rules of the next start: nothing allowed, nobody knows why.
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
     except OSError as error:
         note = f"{path} cannot be written ({error.strerror}); its rules are used from memory"
         return SourceText(str(path), text), (note,)

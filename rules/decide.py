@@ -5,7 +5,6 @@ obligations; what nothing allows is denied.  `decide` is total: it returns for e
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
 from operator import attrgetter
 
 from rules.address import Address, embedded, is_this_host, special_purpose
@@ -57,7 +56,7 @@ _RESOLVE = {
 _NOT_LISTED = frozenset({Reason.HOST_NOT_LISTED, Reason.LITERAL_NOT_ALLOWED})
 _NO_RULES = index_app(App(UNKNOWN_APP))
 
-_id, _rank = attrgetter("id"), attrgetter("rank")
+_id = attrgetter("id")
 
 
 def decide(index: RuleIndex, facts: Facts) -> Decision:
@@ -241,7 +240,9 @@ def _networks(app: AppIndex, address: Address) -> Levels[DenyRule]:
 def _resolve(host: DomainName | Address, rules: Sequence[AllowRule]) -> tuple[Resolve, ...]:
     if not isinstance(host, str):
         return ()
-    types = rules[0].types.union(*[rule.types for rule in rules[1:]])
+    types = rules[0].types
+    if len(rules) > 1:
+        types = types.union(*[rule.types for rule in rules])
     return _RESOLVE[types & ADDRESS_TYPES]
 
 
@@ -283,16 +284,18 @@ def _fitting(level: Level[AllowRule], facts: Request) -> Sequence[AllowRule]:
     if not level.selective:
         return [rule for rule in level.origins if facts.port in rule.ports]
     if level.paths is not None:
-        leaves = sorted(level.paths.find(facts.path), key=_rank, reverse=True)
-        for _, equals in groupby(leaves, key=_rank):
-            rules = (rule for leaf in equals for rule in leaf.rules)
+        leaves = level.paths.find(facts.path)
+        while leaves:
+            best = max([leaf.rank for leaf in leaves])
+            rules = [rule for leaf in leaves if leaf.rank == best for rule in leaf.rules]
             fitting = _with_method(rules, facts)
             if fitting:
-                return sorted(fitting, key=_id)
-    return _with_method((rule for rule in level.origins if rule.paths is None), facts)
+                return sorted(fitting, key=_id) if len(fitting) > 1 else fitting
+            leaves = [leaf for leaf in leaves if leaf.rank != best]
+    return _with_method([rule for rule in level.origins if rule.paths is None], facts)
 
 
-def _with_method(rules: Iterable[AllowRule], facts: Request) -> list[AllowRule]:
+def _with_method(rules: Sequence[AllowRule], facts: Request) -> list[AllowRule]:
     """Return the rules that fit, those with methods before those without."""
     fitting = [r for r in rules if facts.port in r.ports and _has_method(r, facts.method)]
     return [rule for rule in fitting if rule.methods is not None] or fitting
@@ -318,15 +321,15 @@ def _endpoint(app: AppIndex, facts: Endpoint) -> Decision:
 
 
 def _endpoint_denies(app: AppIndex, facts: Endpoint) -> Iterator[DenyRule]:
+    # A deny of ports says nothing of an address before the port is known, at the dial.
     for level in _networks(app, facts.address):
         for rule in level.origins:
-            is_port = rule.ports is None or facts.port is None or facts.port in rule.ports
+            is_port = rule.ports is None or facts.port in rule.ports
             if is_port and not is_selective(rule) and names_host(rule, facts.name):
                 yield rule
     hosts = app.denies.levels(facts.name) if facts.name is not None else app.denies.every
     for level in hosts:
         for rule in level.origins:
-            # A deny of ports says nothing of a name's addresses before the port is known.
             is_port = rule.ports is None or facts.port in rule.ports
             if is_port and not is_selective(rule):
                 yield rule

@@ -1,6 +1,7 @@
 """One entry of `allow` or `deny` -> rules, with all that is wrong in it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import cast
 
 from msgspec import UNSET, UnsetType, structs
 
@@ -22,7 +23,7 @@ from rules.restriction import (
 )
 from rules.ruleset import AllowRule, DenyRule, Requirements
 from rules.shape import suggest
-from rules.text import SourceText, compose, read
+from rules.text import SourceText, read_file
 
 _PLAIN_HTTP = frozenset({80})
 _BESIDE_PACK = frozenset({"pack", "name", "require"})
@@ -82,7 +83,7 @@ class EntryReader:
             paths=_fixed(_each(entry.paths, "paths", parse_glob, node, report)),
             require=require_of(entry.require, node, report),
         )
-        if "addresses" in node.entries or "host" not in node.entries:
+        if "host" not in node.entries or rule.addresses:
             _check_reach(rule, node, report)
         _warn_unreadable(rule, node, report)
         return rule
@@ -134,10 +135,10 @@ class EntryReader:
         return self._packs[pack]
 
     def _pack_rules(self, source: SourceText, report: Report) -> Iterator[AllowRule]:
-        root = compose(source, report)
-        content = read(root, document.PackFile, report)
-        if root is None or content is None:
+        found = read_file(source, document.PackFile, report)
+        if found is None:
             return
+        content, root = found
         for entry, node in pairs(content.allow, at(root, "allow")):
             if entry.name is UNSET or entry.pack is not UNSET:
                 report.error(node, "an entry of a pack has a name and is no pack", "mend the pack")
@@ -162,8 +163,7 @@ def require_of(
 def pairs[T](entries: Sequence[T], node: Node) -> Iterator[tuple[T, MappingNode]]:
     """Yield each mapping of a list with what was read from it."""
     for entry, item in zip(entries, one_or_more(node), strict=True):
-        if isinstance(item, MappingNode):  # always: nothing else is read into a Struct
-            yield entry, item
+        yield entry, cast("MappingNode", item)  # nothing else is read into a Struct
 
 
 def _rule_id(entry: document.Allow | document.Deny, node: MappingNode, report: Report) -> str:
@@ -190,9 +190,10 @@ def _fixed[T](values: list[T] | None) -> tuple[T, ...] | None:
 
 def _check_reach(rule: AllowRule, node: MappingNode, report: Report) -> None:
     keys = node.entries.keys()
-    if "host" not in keys and "addresses" not in keys:
-        message, cure = "an allow of nothing", "add `host`, `addresses` with `ports`, or `pack`"
-        report.error(node, message, cure)
+    if not keys & {"host", "addresses"}:
+        if not node.flawed:
+            cure = "add `host`, `addresses` with `ports`, or `pack`"
+            report.error(node, "an allow of nothing", cure)
     elif "ports" in keys:
         return
     elif "host" not in keys:

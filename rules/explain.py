@@ -114,13 +114,11 @@ def _elsewhere(rule: AllowRule | DenyRule, facts: Facts) -> str:
 
 
 def _host(facts: Facts) -> DomainName | Address:
-    match facts:
-        case Question():
-            return facts.name
-        case Endpoint():
-            return facts.name if facts.name is not None else facts.address
-        case Connect() | Request():
-            return facts.host
+    if isinstance(facts, Question):
+        return facts.name
+    if isinstance(facts, Endpoint):
+        return facts.name if facts.name is not None else facts.address
+    return facts.host
 
 
 def _lacks(rule: AllowRule | DenyRule, facts: Facts) -> Iterator[str]:
@@ -150,8 +148,7 @@ def _port(rule: AllowRule | DenyRule, facts: Connect | Endpoint | Request) -> st
     if rule.ports is None or facts.port in rule.ports:
         return ""
     if facts.port is None:
-        is_open = isinstance(rule, DenyRule) and rule.addresses is None
-        return "it waits until the port is known" if is_open else ""
+        return "it waits until the port is known" if isinstance(rule, DenyRule) else ""
     return f"port {facts.port} is not in {_shown(sorted(rule.ports))}"
 
 

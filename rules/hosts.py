@@ -21,7 +21,6 @@ _PLAIN = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z]{2,63}"
 # What ends in a number is an IPv4 address to many parsers (WHATWG URL, section 3.5).
 _NUMERIC = re.compile(r"(?:.*\.)?(?:\d+|0[xX][0-9a-fA-F]*)\.?", re.ASCII)
 _WITH_PORT = re.compile(r"[^:]*:\d{1,5}", re.ASCII)
-_LITERAL_CURE = "list it in `addresses` of a rule without `host`, with its `ports`"
 _STARS = {"*": PatternKind.CHILD, "**": PatternKind.BELOW}
 _EVERY = HostPattern(PatternKind.EVERY, ROOT)
 
@@ -116,9 +115,9 @@ def parse_host(text: str) -> DomainName:
     try:
         name = parse(text if text.isascii() else _to_ascii(text))
     except MalformedNameError as error:
-        raise MistakeError(str(error), _cure(text)) from None
+        raise _mistake(text, str(error)) from None
     if _NUMERIC.fullmatch(name):
-        raise MistakeError(f"{quote(text)} is an address, not a name", _LITERAL_CURE)
+        raise _literal(text)
     return name
 
 
@@ -132,22 +131,22 @@ def _to_ascii(text: str) -> str:
         raise MalformedNameError(f"{quote(text)} is no international name: {error}") from None
 
 
-def _cure(text: str) -> str:
+def _mistake(text: str, message: str) -> MistakeError:
+    cure = "write a domain name such as www.example.com"
     if "/" in text:
-        return "write the host alone: no scheme, no path; networks stand in `addresses`"
-    if _WITH_PORT.fullmatch(text):
-        return "take the port out and list it in `ports`"
-    if _is_literal(text):
-        return _LITERAL_CURE
-    return "write a domain name such as www.example.com"
-
-
-def _is_literal(text: str) -> bool:
+        cure = "write the host alone: no scheme, no path; networks stand in `addresses`"
+    elif _WITH_PORT.fullmatch(text):
+        cure = "take the port out and list it in `ports`"
     try:
         parse_address(text.removeprefix("[").removesuffix("]"))
     except MalformedAddressError:
-        return False
-    return True
+        return MistakeError(message, cure)
+    return _literal(text)
+
+
+def _literal(text: str) -> MistakeError:
+    cure = "list it in `addresses` of a rule without `host`, with its `ports`"
+    return MistakeError(f"{quote(text)} is an address, not a name", cure)
 
 
 def _gather(

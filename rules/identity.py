@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from rules import document
 from rules.address import parse_address
 from rules.errors import MalformedAddressError
-from rules.node import MappingNode, MistakeError, Report, at, quote
+from rules.node import MappingNode, MistakeError, Node, Report, at, quote
 from rules.ruleset import IdentityLine
 
 # SPIFFE-ID, sections 2.1 and 2.2: these characters only, no empty segment, no trailing slash.
@@ -152,10 +152,12 @@ def _checked(
 
 
 def _check_keys(node: MappingNode, report: Report) -> None:
-    for part in (node, at(node, "process") if "process" in node.entries else node):
+    parts: dict[str, Node] = {"an empty identity line": node}
+    if "process" in node.entries:
+        parts["an empty `process`"] = node.value("process")
+    for message, part in parts.items():
         if isinstance(part, MappingNode) and not (part.entries or part.flawed):
-            what = "identity line" if part is node else "`process`"
-            report.error(part, f"an empty {what}", "name at least one key that must match")
+            report.error(part, message, "name at least one key that must match")
     for key in _LACKING:
         if key in node.entries:
             message = f"`{key}` is no evidence in this version: the line never matches"

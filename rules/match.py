@@ -55,16 +55,20 @@ class HostTable[R: AllowRule | DenyRule](Struct, frozen=True):
         found = self.exact.get(name, ())
         if self.child or self.below:
             base = name.partition(".")[2]
-            return found + self.child.get(base, ()) + self.above(base)
+            found += self.child.get(base, ())
+            return found + self.above(base)
         return found + self.every if self.every else found
 
     def above(self, base: str) -> Levels[R]:
         """Return the levels that match everything below `base`."""
         found: Levels[R] = ()
-        while base and self.below:
-            found += self.below.get(base, ())
+        below = self.below
+        while base and below:
+            levels = below.get(base)
+            if levels is not None:
+                found += levels
             base = base.partition(".")[2]
-        return found + self.every
+        return found + self.every if found else self.every
 
 
 class NetworkTable[R: AllowRule | DenyRule](Struct, frozen=True):

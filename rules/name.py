@@ -20,7 +20,7 @@ NAME_CHARACTERS = 253  # RFC 1035, section 2.3.4: 255 octets, less the first len
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_WIRE_LABEL = re.compile(_LABEL.encode())
+_WIRE_NAME = re.compile(_NAME.pattern.encode())
 
 
 def parse(text: str) -> DomainName:
@@ -50,12 +50,12 @@ def from_labels(labels: Sequence[bytes]) -> DomainName:
     """
     if not labels:
         return ROOT
-    lowered = [label.lower() for label in labels]
-    if not all(_WIRE_LABEL.fullmatch(label) for label in lowered):
-        raise MalformedNameError("a label holds octets outside letters, digits, hyphen, underscore")
-    name = b".".join(lowered)
+    name = b".".join(labels).lower()  # of octets, lower() folds ASCII alone
     if len(name) > NAME_CHARACTERS:
         raise MalformedNameError("a name is longer than 255 octets")
+    # As many dots as joints: none of them stood inside a label.
+    if name.count(b".") != len(labels) - 1 or not _WIRE_NAME.fullmatch(name):
+        raise MalformedNameError("a label holds octets outside letters, digits, hyphen, underscore")
     return DomainName(name.decode("ascii"))
 
 

@@ -200,9 +200,13 @@ class PathIndex[R]:
                     following.append(child)
                 if node.wild:
                     _follow(node, segment, following)
-            deep += [node.deep for node in following if node.deep and node.deep not in deep]
+            for node in following:
+                if node.deep is not None and node.deep not in deep:
+                    deep.append(node.deep)
             active = following
-        found.update((node.end, None) for node in active if node.end)
+        for node in active:
+            if node.end is not None:
+                found[node.end] = None
         return list(found)
 
     def _leaf(self, glob: PathGlob) -> Leaf[R]:

@@ -17,7 +17,7 @@ class PatternKind(IntEnum):
     EXACT = 3
 
 
-class HostPattern(Struct, frozen=True, order=True):
+class HostPattern(Struct, frozen=True, order=True, gc=False):  # no cycle; 100,000 of them
     """A pattern in canonical form; `base` is the root for EVERY."""
 
     kind: PatternKind

@@ -52,9 +52,8 @@ def read_type(text: str) -> int:
     """
     number = rtype.number(text)
     if number is None:
-        raise MistakeError(
-            f"{quote(text)} is no DNS record type", suggest(text.upper(), rtype.BY_MNEMONIC)
-        )
+        cure = suggest(text.upper(), rtype.BY_MNEMONIC, "write a mnemonic such as TXT, or TYPE123")
+        raise MistakeError(f"{quote(text)} is no DNS record type", cure)
     return number
 
 

@@ -2,6 +2,9 @@
 
 An absent restriction is `None` and matches everything; in allow rules the defaults of the
 reference are already filled in.  Rules of one app are in no order that matters.
+
+There may be 100,000 rules, and no value of theirs can be part of a cycle: `gc=False` keeps them
+out of the cyclic collector's rounds.
 """
 
 from enum import IntEnum
@@ -22,7 +25,7 @@ class Level(IntEnum):
     TPM = 3
 
 
-class Requirements(Struct, frozen=True):
+class Requirements(Struct, frozen=True, gc=False):
     """What must be proven before an allow counts."""
 
     mtls: bool = False
@@ -30,7 +33,7 @@ class Requirements(Struct, frozen=True):
     max_age_s: int | None = None
 
 
-class AllowRule(Struct, frozen=True):
+class AllowRule(Struct, frozen=True, gc=False):
     """One allow.  Without `patterns` it is about literals in `addresses`."""
 
     id: str
@@ -46,7 +49,7 @@ class AllowRule(Struct, frozen=True):
     from_pack: bool = False
 
 
-class DenyRule(Struct, frozen=True):
+class DenyRule(Struct, frozen=True, gc=False):
     """One deny; every restriction that is present must match."""
 
     id: str

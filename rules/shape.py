@@ -166,12 +166,15 @@ class _Either(Struct, frozen=True):
         return _mismatch(node, what, self, report)
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """Return the cure for a word that is not among `known`: the one that was probably meant."""
+def suggest(word: str, known: Iterable[str], among: str = "") -> str:
+    """Return the cure for a word that is not among `known`: the one that was probably meant.
+
+    `among` says what is known where the names are too many to list.
+    """
     names = sorted(known)
     near = difflib.get_close_matches(word[:QUOTED_CHARACTERS], names, n=1)
-    listed = ", ".join(names) or "none"
-    return f"did you mean `{near[0]}`? Known are: {listed}" if near else f"known are: {listed}"
+    listed = among or f"write one of: {', '.join(names) or '(there is none)'}"
+    return f"did you mean `{near[0]}`? Else {listed}" if near else listed
 
 
 @cache
@@ -211,7 +214,7 @@ def _list(of: Any, words: str) -> Shape:
     gather = {inspect.ListType: list, inspect.VarTupleType: tuple, inspect.FrozenSetType: frozenset}
     empty = not of.min_length
     item = _shape(of.item_type)
-    wanted = ("a list of " if empty else "a list of at least one item, ") + item.wanted
+    wanted = f"a list of {item.wanted}" + ("" if empty else ", not empty")
     return _List(words or wanted, item, gather[type(of)], empty)
 
 
@@ -317,7 +320,11 @@ def _mismatch(node: Node, what: str, shape: Shape, report: Report) -> Failed:
 
 
 def _cure(node: Node, shape: Shape) -> str:
-    if isinstance(node, ScalarNode) and not node.is_null:
+    if isinstance(node, SequenceNode) and not node.items:
+        return f"write {shape.wanted}, or take the key out"
+    if isinstance(node, ScalarNode):
+        if node.is_null:
+            return f"write {shape.wanted}, or take the key out"
         if shape.wanted.startswith("text") and not node.is_text:
             return f'put it in quotes: "{node.text[:QUOTED_CHARACTERS]}"'
         if shape.wanted.startswith("a list"):

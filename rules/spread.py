@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from functools import reduce
+from typing import cast
 
 from msgspec import UNSET, Struct
 
@@ -41,9 +42,8 @@ def gather(files: Iterable[Stated]) -> dict[str, list[Part]]:
     parts: dict[str, list[Part]] = {}
     for content, root, report in files:
         for name, entry in ({} if content.apps is UNSET else content.apps).items():
-            node = at(root, "apps", name)
-            if isinstance(node, MappingNode):  # always: nothing else is read into a Struct
-                parts.setdefault(name, []).append(Part(entry, node, report))
+            node = cast("MappingNode", at(root, "apps", name))  # nothing else is read into a Struct
+            parts.setdefault(name, []).append(Part(entry, node, report))
     return parts
 
 

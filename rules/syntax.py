@@ -19,7 +19,7 @@ from rules.ruleset import Ruleset
 from rules.shape import suggest
 from rules.spread import Stated, gather, unite
 from rules.suffix import PublicSuffixes
-from rules.text import SourceText, compose, read
+from rules.text import SourceText, read_file
 
 type _List = tuple[document.DenyList, MappingNode, Report]
 
@@ -61,11 +61,9 @@ def load(
 
 def _read(files: Sequence[SourceText], reports: Sequence[Report]) -> Iterator[Stated]:
     for source, report in zip(files, reports, strict=True):
-        root = compose(source, report)
-        if root is not None or not report.errors:
-            content = read(root, document.RuleFile, report)
-            if content is not None:
-                yield content, root or MappingNode(1, 1, {}), report
+        found = read_file(source, document.RuleFile, report)
+        if found is not None:
+            yield *found, report
 
 
 def _lists(stated: Stated) -> Iterator[_List]:

@@ -43,6 +43,7 @@ _CURES = (
     ("could not find expected ':'", "write `key: value`"),
     ("',' or ']'", "put a comma between items and close the list with ]"),
     ("',' or '}'", "put a comma between keys and close the mapping with }"),
+    ("expected node content", "write the value, or close the bracket"),
     ("unexpected end of stream", "close the quotes"),
     ("did not find expected", "begin the line in the same column as the others of its block"),
 )
@@ -75,7 +76,7 @@ def compose(source: SourceText, report: Report) -> Node | None:
     except ReaderError as error:
         _report_unreadable(octets[: error.position].decode(errors="ignore"), report)
     except yaml.MarkedYAMLError as error:
-        _report_syntax(error, report)
+        _report_syntax(error, len(octets.decode()), report)
     finally:
         loader.dispose()
     return None
@@ -88,10 +89,21 @@ def decode[T](source: SourceText, into: type[T]) -> tuple[T | None, list[Problem
     defaults.
     """
     report = Report(source.file, source.text)
-    root = compose(source, report)
-    value = None if root is None and report.errors else read(root, into, report)
+    found = read_file(source, into, report)
     problems = list(report.problems(Severity.ERROR))
-    return None if problems else value, problems
+    return None if problems or found is None else found[0], problems
+
+
+def read_file[T](source: SourceText, into: type[T], report: Report) -> tuple[T, Node] | None:
+    """Return what `source` spells, without the parts that are reported, and its root node.
+
+    None where nothing is left: no YAML, or a key missing without which `into` cannot be.
+    """
+    root = compose(source, report)
+    if root is None and report.errors:
+        return None
+    value = read(root, into, report)
+    return None if value is None else (value, root or MappingNode(1, 1, {}))
 
 
 def read[T](root: Node | None, into: type[T], report: Report) -> T | None:
@@ -208,9 +220,11 @@ def _report_unreadable(before: str, report: Report) -> None:
     report.error_at(len(lines), len(lines[-1]) + 1, message, "take the character out")
 
 
-def _report_syntax(error: Any, report: Report) -> None:
+def _report_syntax(error: Any, characters: int, report: Report) -> None:
     # libyaml's errors always have a problem and its mark; a context only within a collection.
     mark, context, begun = error.problem_mark, error.context, error.context_mark
+    if begun is not None and mark.index >= characters:
+        mark = begun  # at the end of the file nothing is wrong: what was left open is
     problem, line, column = str(error.problem), mark.line + 1, mark.column + 1
     message = f"{context}: {problem}" if context else problem
     if begun is not None and begun.line + 1 != line:

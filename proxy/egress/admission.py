@@ -5,7 +5,7 @@ import asyncio
 from proxy.egress.context import Context
 from proxy.transport.listen import Listener
 
-_SPARE = 8  # beyond a bound by an eighth nobody is told why any more
+_SPARE = 8  # a bound and an eighth: beyond that nobody is told why any more
 
 
 class Admission:
@@ -37,13 +37,11 @@ class Admission:
     @property
     def is_flooded(self) -> bool:
         """Whether so many are over the bound that telling each why would be one more."""
-        most = self._context.limits.proxy_connections_per_app
         used = self._context.connections.get(self._app, 0)
         listener = self._listener
-        return (
-            used > most + most // _SPARE
-            or listener.connections > listener.limit + listener.limit // _SPARE
-        )
+        return used > _most(
+            self._context.limits.proxy_connections_per_app
+        ) or listener.connections > _most(listener.limit)
 
     def release(self) -> None:
         """Give the place back."""
@@ -56,3 +54,7 @@ class Admission:
             self._context.connections[self._app] = left
         else:
             del self._context.connections[self._app]
+
+
+def _most(bound: int) -> int:
+    return bound + bound // _SPARE + 1

@@ -7,7 +7,7 @@ generation, 2xx, ClientHello, tunnel.  No octet of the client goes to the origin
 from typing import Protocol
 
 from proxy.egress.admission import Admission
-from proxy.egress.dial import Undialled, dial
+from proxy.egress.dial import Undialled, dial, is_allowed
 from proxy.egress.errand import Errand
 from proxy.egress.hello import HTTP_PORT, Expected, Opening, SpeakingFirst
 from proxy.egress.obligations import Passage, read
@@ -17,8 +17,8 @@ from proxy.egress.request import (
     PRESENTED,
     UNKNOWN_OBLIGATION,
     Requester,
-    is_allowed,
     new_errand,
+    presents_credentials,
 )
 from proxy.egress.tunnel import Side, Tunnel
 from proxy.wire.head import RequestHead
@@ -51,10 +51,11 @@ def serve(client: Connector, head: RequestHead) -> None:
         PeerError: the target is no authority, or Host names another.
     """
     host, port = authority_form(head.target)
-    check_host(head, host, port)
+    if head.host != head.target:
+        check_host(head, host, port)
     errand = new_errand(client, host, port)
     context = client.context
-    if any(name == b"proxy-authorization" for name, _ in head.fields):
+    if presents_credentials(head):
         flow = client.new_flow(context.identifier.presented_unknown())
         client.refuse(flow, errand.connect, PRESENTED, head)
         return
@@ -74,7 +75,7 @@ def _blame(decision: Decision, port: int) -> Decision | None:
     """Return why a Connect that was decided on cannot be carried out; None if it can."""
     if decision.verdict is not _ALLOW:
         return decision
-    passage = read(decision)
+    passage = read(decision.obligations)
     if passage is None:
         return UNKNOWN_OBLIGATION
     if passage.only_readable and port != HTTP_PORT:
@@ -86,7 +87,7 @@ async def _open(client: Connector, errand: Errand, decision: Decision, head: Req
     context, connect = client.context, errand.connect
     authorizer = context.authorizer
     generation = authorizer.generation
-    passage = read(decision)
+    passage = read(decision.obligations)
     assert passage is not None  # noqa: S101 - for the type checker: _blame has read it
     origin = await dial(context, errand, passage.types)
     if isinstance(origin, Undialled):
@@ -98,7 +99,7 @@ async def _open(client: Connector, errand: Errand, decision: Decision, head: Req
             origin.end()
             client.refuse(errand.flow, connect, CHANGED, head)
             return
-        passage = read(decision) or passage
+        passage = read(decision.obligations) or passage
     if origin.transport.is_closing():
         gone = authorizer.fails(Reason.UPSTREAM_UNREACHABLE, "the origin closed at once")
         client.refuse(errand.flow, connect, gone, head)
@@ -115,7 +116,7 @@ def _establish(
 ) -> None:
     context, connect = client.context, errand.connect
     recorded = context.authorizer.record(
-        errand.flow, connect, decision, address=str(origin.address)
+        errand.flow, connect, decision, address=origin.address_text
     )
     context.metrics.proxy_requests.add("connect", "allowed")
     tunnel = Tunnel(context, client.admission, errand.flow, connect, decision, recorded)

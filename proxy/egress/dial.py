@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from proxy.egress.context import Context
 from proxy.egress.errand import Errand
-from proxy.egress.origin import OriginConnection
+from proxy.egress.origin import Grounds, OriginConnection
 from rules.address import Address
 from rules.decision import Decision, Reason, Verdict
 from rules.facts import Connect, Endpoint
@@ -40,6 +40,27 @@ def endpoint(context: Context, errand: Errand, address: Address) -> Endpoint:
         own.is_listener(address, port),
         own.is_interface(address),
     )
+
+
+def is_allowed(context: Context, errand: Errand, origin: OriginConnection) -> bool:
+    """Return whether the origin's address may (still) stand for the errand's host.
+
+    The same question on the same grounds has the same answer, and is not asked twice.
+    """
+    own, grounds = context.own, origin.decided
+    generation = context.authorizer.generation
+    if (
+        grounds is not None
+        and grounds.generation == generation
+        and grounds.interfaces is own.interfaces
+        and grounds.listeners is own.listeners
+    ):
+        return True
+    facts = endpoint(context, errand, origin.address)
+    if context.authorizer.authorize(errand.flow, facts).verdict is not _ALLOW:
+        return False
+    origin.decided = Grounds(generation, own.interfaces, own.listeners)
+    return True
 
 
 async def dial(
@@ -84,6 +105,8 @@ async def _dial_addresses(
 def interleave(addresses: Iterable[Address]) -> list[Address]:
     """Return the addresses with the families taking turns (RFC 8305, section 4)."""
     every = list(addresses)
+    if len(every) < 2:
+        return every
     first = [each for each in every if each.version == every[0].version]
     other = [each for each in every if each.version != every[0].version]
     pairs = chain.from_iterable(zip_longest(first, other))

@@ -2,11 +2,13 @@
 
 from msgspec import Struct
 
+from proxy.egress.obligations import Passage
 from proxy.egress.origin import OriginKey
 from proxy.flow import Flow
-from rules.address import Address
+from proxy.wire.fields import Fields
 from rules.facts import Connect
-from rules.name import DomainName
+
+NO_PREFIX = b"\0"  # begins no target
 
 
 class Errand(Struct):
@@ -14,21 +16,17 @@ class Errand(Struct):
 
     A request whose target begins with the same `prefix`, and whose Host field is the same, is
     for the same origin without parsing either again.  `host_field` is our own spelling.
+    `passage` is what the Connect was allowed under `generation`; it is asked again under another.
+    `written` is what the last request's `fields` became, for clients that repeat themselves.
     """
 
     flow: Flow
     connect: Connect
     key: OriginKey
-    host_field: bytes
-    prefix: bytes
-    host_value: bytes | None
-
-    @property
-    def host(self) -> DomainName | Address:
-        """The origin's host."""
-        return self.connect.host
-
-    @property
-    def port(self) -> int:
-        """The origin's port."""
-        return self.connect.port
+    host_field: bytes = b""
+    prefix: bytes = NO_PREFIX
+    host_value: bytes | None = None
+    passage: Passage | None = None
+    generation: int = 0
+    fields: Fields | None = None
+    written: bytes = b""

@@ -36,7 +36,7 @@ _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110
 _VIA = {minor: (b"via", b"1.%d sallyport" % minor) for minor in (0, 1)}  # RFC 9110, 7.6.3
 _CHUNKED = (b"transfer-encoding", b"chunked")
 _CLOSE = (b"connection", b"close")
-_NO_LENGTH = Body(BodyKind.UNTIL_CLOSE)
+_COUNTED = (BodyKind.LENGTH, BodyKind.NONE)
 
 
 class Order(Struct, frozen=True):
@@ -252,8 +252,13 @@ class Exchange:
             self._close = True
         if self._close:
             fields.append(_CLOSE)
-        self._reader = reader_of(head.body, self._context.limits, upstream_malformed)
-        self._relay(write_response(head.status, head.phrase, fields), self._reader, data)
+        written = write_response(head.status, head.phrase, fields)
+        self._reader = reader = reader_of(head.body, self._context.limits, upstream_malformed)
+        if not self._coded and head.body.octets == len(data) and kind in _COUNTED:
+            self.client.transport.write(written + data)
+            self._finish(reader)
+        else:
+            self._relay(written, reader, data)
 
     def _relay(self, before: bytes, reader: ContentReader, data: bytes) -> None:
         pieces = reader.feed(data) if data else []

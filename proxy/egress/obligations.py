@@ -4,11 +4,12 @@ An obligation that is not known here is a denial: it does not pass the type chec
 run time it yields no `Passage` (XACML 3.0, section 7.18).
 """
 
+from functools import lru_cache
 from typing import assert_never
 
 from msgspec import Struct, structs
 
-from rules.decision import Decision, Obligation, OnlyReadable, PeekTls, Resolve, TunnelUnread
+from rules.decision import Obligation, OnlyReadable, PeekTls, Resolve, TunnelUnread
 from rules.rtype import AAAA, A
 
 
@@ -28,11 +29,12 @@ class Passage(Struct, frozen=True):
 _DEFAULT = Passage()
 
 
-def read(decision: Decision) -> Passage | None:
-    """Return the passage that the decision's obligations leave; None if one is not known."""
+@lru_cache(maxsize=64)  # of the few combinations that there are
+def read(obligations: tuple[Obligation, ...]) -> Passage | None:
+    """Return the passage that a decision's obligations leave; None if one is not known."""
     passage = _DEFAULT
     try:
-        for obligation in decision.obligations:
+        for obligation in obligations:
             passage = _with(passage, obligation)
     except AssertionError:
         return None

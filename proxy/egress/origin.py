@@ -8,15 +8,27 @@ from msgspec import Struct
 
 from proxy.egress.deadlines import Deadlines
 from rules.address import Address
+from rules.facts import Principal
 from rules.name import DomainName
 
 
 class OriginKey(Struct, frozen=True):
-    """Whose connection to which origin: never shared across apps or host names."""
+    """Whose connection to which origin: never shared across principals or host names."""
 
-    app: str
+    principal: Principal
     host: DomainName | Address
     port: int
+
+
+class Grounds(Struct, frozen=True):
+    """What a decision on an address depends on, beside the address and the key.
+
+    The sets are never changed in place: another set is another ground.
+    """
+
+    generation: int
+    interfaces: set[Address]
+    listeners: set[tuple[Address, int]]
 
 
 class Receiver(Protocol):
@@ -44,12 +56,13 @@ class Receiver(Protocol):
 class OriginConnection(asyncio.Protocol):
     """A connection to the `address` that was decided on for the host of `key`.
 
-    `forget` is called when the connection is lost while nobody uses it.
+    `forget` is called when the connection is lost while nobody uses it.  `decided` is what the
+    last decision on the address depended on.
     """
 
     __slots__ = (
-        "_deadlines", "_forget", "address", "address_text", "born", "deadline", "key", "receiver",
-        "rested", "transport",
+        "_deadlines", "_forget", "address", "address_text", "born", "deadline", "decided", "key",
+        "receiver", "rested", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +75,7 @@ class OriginConnection(asyncio.Protocol):
         self.key = key
         self.address = address
         self.address_text = str(address)  # for audit lines, made once
+        self.decided: Grounds | None = None
         self.receiver: Receiver | None = None
         self.rested = False  # it was in the pool: the origin may have closed it meanwhile
         self.deadline = float("inf")

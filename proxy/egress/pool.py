@@ -28,9 +28,12 @@ class OriginPool:
 
         Whoever takes it decides again whether its address may stand for the host.
         """
-        while resting := self._idle.get(key):
-            origin = resting[-1]
-            self.forget(origin)
+        resting = self._idle.get(key)
+        while resting:
+            origin = resting.pop()
+            self._count -= 1
+            if not resting:
+                del self._idle[key]
             if not origin.transport.is_closing():
                 return origin
         return None

@@ -10,10 +10,10 @@ from typing import Protocol
 
 from proxy.egress import internal
 from proxy.egress.context import Context
-from proxy.egress.dial import Undialled, dial, endpoint
-from proxy.egress.errand import Errand
+from proxy.egress.dial import Undialled, dial, is_allowed
+from proxy.egress.errand import NO_PREFIX, Errand
 from proxy.egress.exchange import Client, Order, via
-from proxy.egress.obligations import Passage, read
+from proxy.egress.obligations import read
 from proxy.egress.origin import OriginConnection, OriginKey
 from proxy.errors import PeerError
 from proxy.flow import Flow
@@ -45,7 +45,6 @@ PRESENTED = Decision(Verdict.DENY, Reason.IDENTITY_UNKNOWN)
 _ALLOW = Verdict.ALLOW
 _TRACE = Decision(Verdict.DENY, Reason.METHOD_NOT_ALLOWED, text="TRACE is never forwarded")
 _LOCAL = Decision(Verdict.ALLOW, Reason.LOCAL)
-_NO_PREFIX = b"\0"  # begins no target
 _HOPS = re.compile(rb"\d{1,9}")
 _CREDENTIALS = b"proxy-authorization"
 _SWITCHABLE = b"websocket"  # RFC 6455; h2c would carry requests past us (RFC 7540, section 3.2)
@@ -82,7 +81,7 @@ def serve(client: Requester, head: RequestHead) -> None:
     """
     errand, target = _errand(client, head)
     facts = _facts(errand, head.method, target)
-    if any(name == _CREDENTIALS for name, _ in head.fields):
+    if head.fields != errand.fields and presents_credentials(head):
         flow = client.new_flow(client.context.identifier.presented_unknown())
         client.refuse(flow, facts, PRESENTED, head)
     elif head.method == "TRACE":
@@ -93,26 +92,25 @@ def serve(client: Requester, head: RequestHead) -> None:
         _decide(client, errand, facts, head, target)
 
 
-def is_allowed(context: Context, errand: Errand, origin: OriginConnection) -> bool:
-    """Return whether the origin's address may (still) stand for the errand's host."""
-    facts = endpoint(context, errand, origin.address)
-    return context.authorizer.authorize(errand.flow, facts).verdict is _ALLOW
+def presents_credentials(head: RequestHead) -> bool:
+    """Return whether the request says who sends it (RFC 9110, section 11.7.2)."""
+    return _CREDENTIALS in [name for name, _ in head.fields]
 
 
 def _decide(
     client: Requester, errand: Errand, facts: Request, head: RequestHead, target: bytes
 ) -> None:
     authorizer = client.context.authorizer
-    connect = authorizer.authorize(errand.flow, errand.connect)
-    if connect.verdict is not _ALLOW:
-        client.refuse(errand.flow, errand.connect, connect, head)
-        return
+    if errand.passage is None or errand.generation != authorizer.generation:
+        connect = _reach(client.context, errand)
+        if connect is not None:
+            client.refuse(errand.flow, errand.connect, connect, head)
+            return
     decision = authorizer.authorize(errand.flow, facts)
     if decision.verdict is not _ALLOW:
         client.refuse(errand.flow, facts, decision, head)
         return
-    passage = read(connect)
-    if passage is None or read(decision) is None:
+    if read(decision.obligations) is None:
         client.refuse(errand.flow, facts, UNKNOWN_OBLIGATION, head)
         return
     hops = _hops(head)
@@ -123,25 +121,35 @@ def _decide(
     order = _order(errand, facts, decision, head, target, hops)
     origin = _pooled(client.context, errand)
     if origin is None:
-        client.start(_send_fresh(client, order, passage))
+        client.start(_send_fresh(client, order))
     else:
         client.begin(order, origin)
 
 
+def _reach(context: Context, errand: Errand) -> Decision | None:
+    """Ask whether the errand's origin may be reached; return the denial, if it is one."""
+    authorizer = context.authorizer
+    errand.passage, errand.generation = None, authorizer.generation
+    connect = authorizer.authorize(errand.flow, errand.connect)
+    if connect.verdict is not _ALLOW:
+        return connect
+    errand.passage = read(connect.obligations)
+    return UNKNOWN_OBLIGATION if errand.passage is None else None
+
+
 def send_again(client: Requester, order: Order) -> None:
     """Send `order` on a fresh connection, with every decision made anew."""
-    connect = client.context.authorizer.authorize(order.errand.flow, order.errand.connect)
-    passage = read(connect) if connect.verdict is _ALLOW else None
-    if passage is None:
-        client.failed(order, Reason.UPSTREAM_UNREACHABLE, "the origin closed an idle connection")
+    if _reach(client.context, order.errand) is None:
+        client.start(_send_fresh(client, order))
     else:
-        client.start(_send_fresh(client, order, passage))
+        client.failed(order, Reason.UPSTREAM_UNREACHABLE, "the origin closed an idle connection")
 
 
-async def _send_fresh(client: Requester, order: Order, passage: Passage) -> None:
+async def _send_fresh(client: Requester, order: Order) -> None:
     context, errand = client.context, order.errand
     generation = context.authorizer.generation
-    origin = await dial(context, errand, passage.types)
+    types = errand.passage.types if errand.passage is not None else frozenset[int]()
+    origin = await dial(context, errand, types)
     if isinstance(origin, Undialled):
         client.refuse(errand.flow, origin.facts, origin.decision, _head_of(order))
     elif context.authorizer.generation != generation and not _holds(context, order, origin):
@@ -183,7 +191,7 @@ def _errand(client: Requester, head: RequestHead) -> tuple[Errand, bytes]:
     if errand is None or (errand.connect.host, errand.connect.port) != (host, port):
         errand = client.errand = new_errand(client, host, port)
     spelled = rest.startswith(b"/") and target.endswith(rest)
-    errand.prefix = target[: len(target) - len(rest) + 1] if spelled else _NO_PREFIX
+    errand.prefix = target[: len(target) - len(rest) + 1] if spelled else NO_PREFIX
     errand.host_value = head.host
     return errand, rest
 
@@ -191,14 +199,10 @@ def _errand(client: Requester, head: RequestHead) -> tuple[Errand, bytes]:
 def new_errand(client: Requester, host: DomainName | Address, port: int) -> Errand:
     """Return the errand of a client to an origin."""
     principal = client.principal
-    spelled = format_host(host) if port == HTTP_PORT else format_authority(host, port)
     return Errand(
-        flow=client.new_flow(principal),
-        connect=Connect(principal, host, port),
-        key=OriginKey(principal.app, host, port),
-        host_field=spelled.encode("ascii"),
-        prefix=_NO_PREFIX,
-        host_value=None,
+        client.new_flow(principal),
+        Connect(principal, host, port),
+        OriginKey(principal, host, port),
     )
 
 
@@ -254,6 +258,27 @@ def _order(
     target: bytes,
     hops: int | None,
 ) -> Order:
+    _, mark, query = target.partition(b"?")
+    sent = facts.path.encode("ascii") + mark + query  # the normal form is what was decided on
+    # HTTP/1.0 persistence is ambiguous through a proxy (RFC 9112, appendix C.2.2): no.
+    last = head.minor == 0 or not head.persistent
+    upgrade = b""
+    if head.fields != errand.fields or last or hops is not None:
+        upgrade = _upgrade(head)
+        fields = _fields(errand, head, hops, upgrade)
+        errand.written = write_request("", b"", fields)[1:]  # from the space before HTTP/1.1
+        is_usual = not (last or upgrade or hops is not None)
+        errand.fields = head.fields if is_usual else None
+    octets = b"%b %b%b" % (head.method.encode("ascii"), sent, errand.written)
+    return Order(errand, facts, decision, octets, head.minor, head.body, upgrade, last)
+
+
+def _fields(errand: Errand, head: RequestHead, hops: int | None, upgrade: bytes) -> list[Field]:
+    """Return the fields that the origin gets."""
+    if not errand.host_field:
+        host, port = errand.connect.host, errand.connect.port
+        spelled = format_host(host) if port == HTTP_PORT else format_authority(host, port)
+        errand.host_field = spelled.encode("ascii")
     fields: list[Field] = [(b"host", errand.host_field)]
     fields += [field for field in end_to_end(head.fields) if field[0] != b"host"]
     if hops is not None:
@@ -261,15 +286,9 @@ def _order(
         fields.append((b"max-forwards", b"%d" % (hops - 1)))
     fields += coding_fields(head.body)
     fields.append(via(head.minor))
-    upgrade = _upgrade(head)
     if upgrade:
         fields += [(b"connection", b"upgrade"), (b"upgrade", upgrade)]
-    _, mark, query = target.partition(b"?")
-    sent = facts.path.encode("ascii") + mark + query  # the normal form is what was decided on
-    octets = write_request(head.method, sent, fields)
-    # HTTP/1.0 persistence is ambiguous through a proxy (RFC 9112, appendix C.2.2): no.
-    last = not head.persistent or head.minor == 0
-    return Order(errand, facts, decision, octets, head.minor, head.body, upgrade, last)
+    return fields
 
 
 def _upgrade(head: RequestHead) -> bytes:

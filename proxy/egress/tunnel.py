@@ -101,10 +101,10 @@ class Tunnel:
         self.client = client
         self.origin = origin
         self._gate = gate
-        most = self.context.limits.tunnel_buffer_octets
-        for side in (client, origin):
-            side.transport.set_write_buffer_limits(high=most)
-            side.transport.set_protocol(side)
+        # The client's transport has had its limit from the start.
+        origin.transport.set_write_buffer_limits(high=self.context.limits.tunnel_buffer_octets)
+        client.transport.set_protocol(client)
+        origin.transport.set_protocol(origin)
         self._set_deadline(self._born)
         self.context.deadlines.add(self)
 

@@ -8,7 +8,7 @@ all of one generation.
 import asyncio
 from collections.abc import Callable
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from proxy.authorize import Authorizer
 from proxy.errors import UpstreamError
@@ -22,9 +22,10 @@ from proxy.resolver.resolution import Resolution
 from proxy.resolver.response import Response, read_response
 from proxy.resolver.upstream import Upstreams
 from proxy.resolver.walk import Walked, walk
+from proxy.transport.own import OwnSockets
 from rules.address import Address
 from rules.decision import Decision, Reason, Verdict
-from rules.facts import Facts, Question
+from rules.facts import Endpoint, Facts, Question
 from rules.name import DomainName
 
 
@@ -47,12 +48,14 @@ class Lookup:
         self,
         authorizer: Authorizer,
         upstreams: Upstreams,
+        own: OwnSockets,
         limits: Limits,
         metrics: Metrics,
         monotonic: Callable[[], float],
     ) -> None:
         self._authorizer = authorizer
         self._upstreams = upstreams
+        self._own = own
         self._limits = limits
         self._metrics = metrics
         self._now = monotonic
@@ -145,7 +148,13 @@ class Lookup:
         return Found(decision, recorded, walked.answer)
 
     def _judge(self, flow: Flow) -> Callable[[Facts], Decision]:
-        return lambda facts: self._authorizer.authorize(flow, facts)
+        def judge(facts: Facts) -> Decision:
+            if isinstance(facts, Endpoint):
+                held = self._own.is_interface(facts.address)
+                facts = structs.replace(facts, own_interface=held)
+            return self._authorizer.authorize(flow, facts)
+
+        return judge
 
     def _keep(self, flow: Flow, question: Question, answer: Answer) -> None:
         now, generation = self._now(), self._authorizer.generation

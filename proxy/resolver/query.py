@@ -137,8 +137,11 @@ class Resolver:
         decision = Decision(Verdict.DENY, error.reason, text=str(error))
         name, rtype = (error.query.name, error.query.rtype) if error.query else (ROOT, ANY)
         question = Question(principal, name, rtype)
-        self._authorizer.record(self._flow(principal, asker), question, decision)
-        return error.reply
+        recorded = self._authorizer.record(self._flow(principal, asker), question, decision)
+        if error.query is None or error.reason is not Reason.NAME_MALFORMED:
+            return error.reply  # NOTIMP, BADVERS and the like say enough
+        how = advise(decision, principal.app)
+        return refusal(error.query, decision, recorded, how, None, asker.limit_octets)
 
     def _refuse(
         self, query: Query, flow: Flow, question: Question, decision: Decision, asker: Asker

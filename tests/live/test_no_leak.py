@@ -105,7 +105,7 @@ def test_no_packet_for_the_denied_target_of_an_allowed_alias(
     for _ in range(2):
         asked = ["kdig", "@127.0.0.1", "-p", "5300", "+edns", "alias-to-banned.example.com"]
         shown = internet.run(asked).stdout
-        assert "status: NXDOMAIN" in shown
+        assert "ANSWER: 0" in shown
         assert "sallyport rule" in shown
         assert "23.215.0.136" not in shown
     assert len(capture.carries(b"\x0falias-to-banned\x07example\x03com\x00")) >= 1

@@ -19,7 +19,9 @@ from proxy.resolver.lookup import Lookup
 from proxy.resolver.query import Resolver
 from proxy.resolver.upstream import Upstreams
 from proxy.resolver.upstream_url import parse_upstream
+from proxy.transport.own import OwnSockets
 from proxy.transport.tls import DOT_ALPN, upstream_context
+from rules.address import parse_address
 from rules.facts import Evidence, Principal
 from rules.match import index_rules
 from rules.name import parse
@@ -28,6 +30,7 @@ from rules.rtype import AAAA, CNAME, HTTPS, A
 from rules.ruleset import AllowRule, App, Ruleset
 from rules.suffix import read_suffixes
 
+OWN_ADDRESS = "8.8.4.4"  # what the test says an interface of this host holds
 ME = Principal("me", (Evidence.LISTENER,))
 OTHER = Principal("other", (Evidence.LISTENER,))
 SUFFIXES = read_suffixes(["com", "net", "org", "// ===BEGIN PRIVATE DOMAINS==="])
@@ -83,7 +86,8 @@ async def composed(
     upstreams = Upstreams(
         [parse_upstream(upstream)], limits, metrics, upstream_context(None, DOT_ALPN), os.urandom
     )
-    lookup = Lookup(authorizer, upstreams, limits, metrics, asyncio.get_running_loop().time)
+    own = OwnSockets(set(), {parse_address(OWN_ADDRESS)})
+    lookup = Lookup(authorizer, upstreams, own, limits, metrics, asyncio.get_running_loop().time)
     resolver = Resolver(
         authorizer, lookup, refusals, SUFFIXES, limits, metrics, wall=time.time, entropy=os.urandom
     )

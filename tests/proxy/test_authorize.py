@@ -25,7 +25,7 @@ async def test_an_allow_is_counted_and_recorded(tmp_path: Path) -> None:
     async with composed(RULES, NOWHERE, tmp_path) as parts:
         decision = parts.authorizer.authorize(FLOW, question)
         recorded = parts.authorizer.record(FLOW, question, decision, extra="more")
-        counted = parts.metrics.decisions.value("question", "allow", "rule")
+        counted = parts.metrics.decisions.value("question", Verdict.ALLOW, Reason.RULE)
         (line,) = await parts.lines()
     assert decision.verdict is Verdict.ALLOW
     assert counted == 1

@@ -620,7 +620,7 @@ def test_an_address_of_our_own_interface_must_be_listed() -> None:
         (deny("b.org", addresses=["8.8.8.8"]), endpoint("a.org", "8.8.8.8"), False),
         (deny(addresses=["8.8.8.8"], ports=[443]), endpoint("a.org", "8.8.8.8", 443), True),
         (deny(addresses=["8.8.8.8"], ports=[22]), endpoint("a.org", "8.8.8.8", 443), False),
-        (deny(addresses=["8.8.8.8"], ports=[22]), endpoint("a.org", "8.8.8.8", None), True),
+        (deny(addresses=["8.8.8.8"], ports=[22]), endpoint("a.org", "8.8.8.8", None), False),
         (deny(addresses=["8.8.8.8"], methods=["POST"]), endpoint("a.org", "8.8.8.8"), False),
         (deny(addresses=["8.8.8.8"], types=[A]), endpoint("a.org", "8.8.8.8"), False),
     ],

@@ -11,6 +11,7 @@ from rules.decide import decide
 from rules.decision import Reason, Verdict
 from rules.facts import Connect, Endpoint, Evidence, Facts, Principal, Question, Request
 from rules.name import parse
+from rules.path import readings
 from rules.rtype import AAAA, TXT, A
 from rules.ruleset import AllowRule, DenyRule, Level, Requirements
 from tests.rules.written import ME, allow, deny, index
@@ -81,7 +82,7 @@ FACTS: st.SearchStrategy[Facts] = st.one_of(
 
 
 @given(RULES, FACTS)
-@settings(max_examples=200)
+@settings(max_examples=150)
 def test_decides_every_fact_under_any_rules(rules: list[AllowRule | DenyRule], fact: Facts) -> None:
     decision = decide(index(*rules), fact)
     assert decision.verdict in {ALLOW, DENY}
@@ -90,7 +91,7 @@ def test_decides_every_fact_under_any_rules(rules: list[AllowRule | DenyRule], f
 
 
 @given(RULES, FACTS, st.randoms(use_true_random=False))
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_no_rule_order_changes_a_decision(
     rules: list[AllowRule | DenyRule], fact: Facts, chance: Random
 ) -> None:
@@ -100,7 +101,7 @@ def test_no_rule_order_changes_a_decision(
 
 
 @given(RULES, DENIES, FACTS)
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_a_further_deny_never_allows_anything(
     rules: list[AllowRule | DenyRule], more: DenyRule, fact: Facts
 ) -> None:
@@ -114,3 +115,74 @@ def test_a_deny_of_everything_leaves_only_local_answers(
 ) -> None:
     decision = decide(index(*rules, deny("*", id="all")), fact)
     assert decision.verdict is DENY or decision.reason is Reason.LOCAL or fact.principal.app != "me"
+
+
+def said_plainly(rules: list[AllowRule | DenyRule], fact: Request) -> str | None:
+    """Return the rule that decides a Request to a name, by trying every rule in turn."""
+    name = str(fact.host)
+    fitting = [rule for rule in rules if fits(rule, fact)]
+    denies = [rule for rule in fitting if isinstance(rule, DenyRule)]
+    if denies:
+        return "denied"
+    ranked = sorted(
+        (
+            (specificity(rule, name, fact.path), rule)
+            for rule in fitting
+            if isinstance(rule, AllowRule)
+        ),
+        key=lambda pair: pair[0],
+        reverse=True,
+    )
+    return min((rule.id for rank, rule in ranked if rank == ranked[0][0]), default=None)
+
+
+def fits(rule: AllowRule | DenyRule, fact: Request) -> bool:
+    if isinstance(rule, AllowRule):
+        is_here = any(one.matches(parse(str(fact.host))) for one in rule.patterns)
+        is_here = is_here and not rule.types.isdisjoint({A, AAAA})
+        paths: tuple[str, ...] = (fact.path,)
+    else:
+        is_here = rule.patterns is None or any(
+            one.matches(parse(str(fact.host))) for one in rule.patterns
+        )
+        is_here = is_here and rule.types is None and rule.addresses is None
+        paths = readings(fact.path)
+    return (
+        is_here
+        and (rule.ports is None or fact.port in rule.ports)
+        and (rule.methods is None or fact.method in rule.methods)
+        and (rule.paths is None or any(g.matches(path) for g in rule.paths for path in paths))
+    )
+
+
+def specificity(rule: AllowRule, name: str, path: str) -> tuple[object, ...]:
+    kind, length = max(
+        (one.kind, len(one.base)) for one in rule.patterns if one.matches(parse(name))
+    )
+    globs = [glob.rank for glob in rule.paths or () if glob.matches(path)]
+    return kind, length, not rule.from_pack, max(globs, default=(0, 0, 0)), rule.methods is not None
+
+
+REQUESTS = st.builds(
+    Request,
+    st.just(ME),
+    st.sampled_from(["GET", "PUT"]),
+    st.sampled_from(["a.org", "b.a.org", "c.b.a.org", "c.net"]).map(parse),
+    st.sampled_from([80, 443]),
+    st.sampled_from(["/", "/x", "/x/y", "/z/y", "/x%2Fy", "//x"]),
+)
+
+
+@given(RULES, REQUESTS)
+@settings(max_examples=150)
+def test_a_request_is_decided_as_trying_every_rule_in_turn_would(
+    rules: list[AllowRule | DenyRule], fact: Request
+) -> None:
+    decision = decide(index(*rules), fact)
+    expected = said_plainly(rules, fact)
+    if expected == "denied":
+        assert (decision.verdict, decision.reason) == (DENY, Reason.RULE)
+    elif decision.verdict is DENY and decision.rule is None:
+        assert expected is None
+    else:
+        assert decision.rule == expected

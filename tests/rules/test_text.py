@@ -37,7 +37,8 @@ def test_nodes_know_their_line_and_column() -> None:
     items = root.value("a")
     assert items == SequenceNode(3, 3, [ScalarNode(3, 5, "b", True), ScalarNode(4, 5, "c", False)])
     assert root.key("d") == ScalarNode(5, 1, "d", True)
-    inner = {"e": (ScalarNode(5, 5, "e", True), ScalarNode(5, 8, "f", True))}
+    key, value = ScalarNode(5, 5, "e", True), ScalarNode(5, 8, "f", True)
+    inner: dict[str, tuple[ScalarNode, Node]] = {"e": (key, value)}
     assert root.value("d") == MappingNode(5, 4, inner)
 
 
@@ -55,36 +56,85 @@ def test_a_byte_order_mark_moves_no_column() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("a: 1\na: 2", "2:1 'a' stands twice, first at f:1:1 | take one of them out, or merge them"),
+        (
+            "a: 1\na: 2",
+            "2:1 'a' stands twice, first at f:1:1 | take one of them out, or merge them",
+        ),
         ("a: *b", "1:4 the alias `*b`: not part of this format | write the value out"),
         ("[*b]", "1:2 the alias `*b`: not part of this format | write the value out"),
         ("a: &b c", "1:4 the anchor `&b`: not part of this format | take it out"),
         ("&b {}", "1:1 the anchor `&b`: not part of this format | take it out"),
         ("a: !x c", "1:4 the tag '!x': not part of this format | take it out"),
-        ("a: !!python/name:os c", "1:4 the tag 'tag:yaml.org,2002:python/name:os': "
-         "not part of this format | take it out"),
-        ("--- a\n--- b", "2:1 a second document: not part of this format | "
-         "put it into a file of its own"),
+        (
+            "a: !!python/name:os c",
+            (
+                "1:4 the tag 'tag:yaml.org,2002:python/name:os': "
+                "not part of this format | take it out"
+            ),
+        ),
+        (
+            "--- a\n--- b",
+            ("2:1 a second document: not part of this format | put it into a file of its own"),
+        ),
         ("? [x]\n: y", "1:3 a key that is no text | write one word as the key"),
         ("? {x: z}\n: y", "1:3 a key that is no text | write one word as the key"),
-        ("[" * 40, "1:33 nested deeper than 32 levels: not part of this format | "
-         "unfold the inner levels"),
+        (
+            "[" * 40,
+            (
+                "1:33 nested deeper than 32 levels: not part of this format | "
+                "unfold the inner levels"
+            ),
+        ),
         ("a: \x00", "1:4 a character that YAML does not allow | take the character out"),
-        ("\ufeffé:\n  b: \x1b", "2:6 a character that YAML does not allow | "
-         "take the character out"),
+        (
+            "\ufeffé:\n  b: \x1b",
+            ("2:6 a character that YAML does not allow | take the character out"),
+        ),
         ("\ufeffa\n\ud800", "2:1 a character that YAML does not allow | take the character out"),
-        ("a:\n\t- b", "2:1 while scanning for the next token: found character that cannot start "
-         "any token | indent with spaces; quote text that begins with a tab, @ or `"),
-        ("a: b: c", "1:5 mapping values are not allowed in this context | "
-         "quote text that holds `: `, or mend the indentation"),
-        ("a: [b\nc: d", "2:2 while parsing a flow sequence: did not find expected ',' or ']' "
-         "(begun in line 1) | put a comma between items and close the list with ]"),
-        ("a: 'b", "1:6 while scanning a quoted scalar: found unexpected end of stream | "
-         "close the quotes"),
-        ('a: "\\q"', "1:5 while parsing a quoted scalar: found unknown escape character | "
-         "quote text that holds special characters"),
+        (
+            "a:\n\t- b",
+            (
+                "2:1 while scanning for the next token: found character that cannot start "
+                "any token | indent with spaces; quote text that begins with a tab, @ or `"
+            ),
+        ),
+        (
+            "a: b: c",
+            (
+                "1:5 mapping values are not allowed in this context | "
+                "quote text that holds `: `, or mend the indentation"
+            ),
+        ),
+        (
+            "a: [b\nc: d",
+            (
+                "2:2 while parsing a flow sequence: did not find expected ',' or ']' "
+                "(begun in line 1) | put a comma between items and close the list with ]"
+            ),
+        ),
+        (
+            "a: [b",
+            (
+                "1:4 while parsing a flow sequence: did not find expected ',' or ']' | "
+                "put a comma between items and close the list with ]"
+            ),
+        ),
+        (
+            "a: 'b",
+            (
+                "1:4 while scanning a quoted scalar: found unexpected end of stream | "
+                "close the quotes"
+            ),
+        ),
+        (
+            'a: "\\q"',
+            (
+                "1:5 while parsing a quoted scalar: found unknown escape character | "
+                "quote text that holds special characters"
+            ),
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_dangerous_or_broken_is_said_with_place_and_cure(text: str, problem: str) -> None:
     _, problems = composed(text)
     assert problems == [problem]
@@ -126,8 +176,12 @@ def test_lines_end_as_libyaml_ends_them() -> None:
     source = SourceText("f", "a: 1\r\nb: 2\rc: 3\x85d: 4\u2028name: 5")
     _, problems = decode(source, Small)
     assert [(each.place.line, each.excerpt) for each in problems] == [
-        (1, "a: 1"), (2, "b: 2"), (3, "c: 3"), (4, "d: 4"), (5, "name: 5"),
-    ]  # fmt: skip
+        (1, "a: 1"),
+        (2, "b: 2"),
+        (3, "c: 3"),
+        (4, "d: 4"),
+        (5, "name: 5"),
+    ]
 
 
 def test_decode_gives_a_struct() -> None:
@@ -141,7 +195,7 @@ def test_decode_gives_every_problem_and_no_value() -> None:
     assert [str(problem.place) for problem in problems] == ["f:1:1", "f:2:9", "f:2:12", "f:3:7"]
     assert problems[0].render() == (
         "f:1:1: error: 'nmae' is no key of the file\n    nmae: x\n    ^\n"
-        "    cure: did you mean `name`? Known are: name, ports"
+        "    cure: did you mean `name`? Else write one of: name, ports"
     )
 
 

@@ -73,7 +73,7 @@ def seen(decision: Decision) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(("rules", "case"), cases())
+@pytest.mark.parametrize(("rules", "case"), list(cases()))
 def test_decides_as_the_vector_says(rules: str, case: dict[str, Any]) -> None:
     loaded = load([SourceText("rules.yaml", rules)], SUFFIXES, 1, {})
     decided = seen(decide(index_rules(loaded.ruleset), fact_of(case["fact"])))

@@ -75,7 +75,9 @@ async def test_sends_chunked_content_on_in_chunks_of_its_own(tmp_path: Path) -> 
             assert origin.heads[1] == b"5\r\nhello\r\n0\r\nsum: 1\r\n\r\n"
 
 
-@pytest.mark.parametrize("chunk", [b"5;x=y\r\nhello\r\n", b"5 \r\nhello\r\n", b"5\r\nhelloX", b"zz"])
+@pytest.mark.parametrize(
+    "chunk", [b"5;x=y\r\nhello\r\n", b"5 \r\nhello\r\n", b"5\r\nhelloX", b"zz"]
+)
 async def test_malformed_chunks_end_both_connections(tmp_path: Path, chunk: bytes) -> None:
     """threats.md, "HTTP itself": "chunk extensions"."""
     async with reading(1000).running() as origin, opened(tmp_path, web(origin)) as world:
@@ -295,7 +297,9 @@ async def test_content_that_stops_coming_ends_the_exchange(tmp_path: Path, answe
         async with opened(tmp_path, web(origin), limits=limits) as world:
             client = await world.client()
             length = () if answer else ("Content-Length: 9",)
-            client.send(get(f"example.com:{origin.port}", "/", *length, method="PUT") + b"x" * len(length))
+            client.send(
+                get(f"example.com:{origin.port}", "/", *length, method="PUT") + b"x" * len(length)
+            )
             assert (await client.rest()).endswith(b"half" if answer else b"")
             assert world.metrics.bounds.value("requests_in_body_s") == 1
 

@@ -13,7 +13,7 @@ from rules.match import index_rules
 from rules.name import DomainName, parse
 from rules.rtype import AAAA, A
 from rules.ruleset import App
-from tests.proxy.composed import ME, OTHER, Composed, allow, composed, exact, ruleset
+from tests.proxy.composed import ME, OTHER, OWN_ADDRESS, Composed, allow, composed, exact, ruleset
 from tests.proxy.resolver.hostile import Conversation, answer, hostile, nothing
 
 PUBLIC, ELSEWHERE = "93.184.215.14", "23.215.0.136"
@@ -144,6 +144,18 @@ async def test_an_address_that_is_refused_outweighs_one_that_failed(tmp_path: Pa
         return (answer(query, "127.0.0.1"),)
 
     async with hostile(inward) as peer, composed(RULES, peer.url("udp"), tmp_path) as parts:
+        resolution = await parts.lookup.resolve(flow(), NAME, frozenset({A}))
+    assert resolution.failure is not None
+    assert resolution.failure.reason is Reason.ADDRESS_NOT_ALLOWED
+
+
+async def test_an_address_of_this_hosts_own_interfaces_is_refused(tmp_path: Path) -> None:
+    """threats.md, Between name and address: own listeners and own interface addresses."""
+
+    def homeward(query: bytes) -> Iterable[bytes]:
+        return (answer(query, OWN_ADDRESS),)
+
+    async with hostile(homeward) as peer, composed(RULES, peer.url("udp"), tmp_path) as parts:
         resolution = await parts.lookup.resolve(flow(), NAME, frozenset({A}))
     assert resolution.failure is not None
     assert resolution.failure.reason is Reason.ADDRESS_NOT_ALLOWED

@@ -131,12 +131,13 @@ async def test_a_malformed_query_gets_formerr(tmp_path: Path) -> None:
 
 async def test_a_name_outside_the_alphabet_is_malformed(tmp_path: Path) -> None:
     """threats.md, One name, many spellings: a label that contains a dot or a NUL byte."""
-    wire = query("example.com", edns=False).replace(b"\x07example", b"\x07exam\x00le")
+    wire = query("example.com").replace(b"\x07example", b"\x07exam\x00le")
     async with composed(RULES, NOWHERE, tmp_path) as parts:
         reply = await ask(parts, wire)
         (line,) = await parts.lines()
     assert reply.rcode() == dns.rcode.FORMERR
     assert line["reason"] == "name-malformed"
+    assert errors(reply)[0][1].startswith(f"sallyport name-malformed {line['id']} ")
 
 
 async def test_what_is_no_query_gets_no_reply(tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ async def test_an_audit_that_cannot_be_written_refuses_what_is_allowed(tmp_path:
 async def test_the_question_reaches_upstream_without_the_clients_octets(tmp_path: Path) -> None:
     """threats.md, The resolver as a channel: EDNS options, case bits, ids, trailing bytes."""
     message = dns.message.make_query("ExAmPlE.com", "A", use_edns=0)
-    message.use_edns(0, options=[dns.edns.GenericOption(65001, b"smuggled-payload")])
+    message.use_edns(0, options=[dns.edns.GenericOption("65001", b"smuggled-payload")])
     async with hostile(public) as upstream, composed(RULES, upstream.url("udp"), tmp_path) as parts:
         await ask(parts, message.to_wire())
         seen = asked(upstream)

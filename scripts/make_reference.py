@@ -1,0 +1,69 @@
+"""Write the tables of docs/ that follow from the code, between their marks.
+
+    <!-- generated: NAME -->  ...  <!-- end -->
+
+`--check` changes nothing and ends with 1 when a page is not what the code says.
+
+    python scripts/make_reference.py [--check]
+"""
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:  # run by path
+    sys.path.insert(0, str(ROOT))
+
+from scripts.reference import samples, tables  # noqa: E402 - the path has to be there first
+
+BLOCK = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCKS: dict[str, Callable[[], str]] = {
+    "limits": tables.limits,
+    "metrics": tables.metrics,
+    "reasons": tables.reasons,
+    "configuration": tables.configuration,
+    "rule-keys": tables.rule_keys,
+    "record-types": tables.record_types,
+    "packs": tables.packs,
+    "sample-ready": samples.ready,
+    "sample-check": samples.check,
+    "sample-explain": samples.explain,
+    "sample-why": samples.why,
+    "sample-demo": samples.demo,
+    "sample-audit": samples.audit,
+    "sample-problem": samples.problem,
+    "sample-index": samples.index,
+    "sample-readyz": samples.readyz,
+}
+
+
+def pages() -> list[Path]:
+    """Return every page of the manual."""
+    return sorted((ROOT / "docs").rglob("*.md"))
+
+
+def written_anew(text: str) -> str:
+    """Return a page with every block made from the code of today."""
+    return BLOCK.sub(lambda found: f"{found[1]}{BLOCKS[found[2]]()}\n{found[3]}", text)
+
+
+def main(argv: list[str]) -> int:
+    """Write the pages, or with --check say which are stale."""
+    stale = []
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        wanted = written_anew(text)
+        if text == wanted:
+            continue
+        stale.append(str(page.relative_to(ROOT)))
+        if "--check" not in argv:
+            page.write_text(wanted, encoding="utf-8")
+    for page_name in stale:
+        print(("stale: " if "--check" in argv else "written: ") + page_name)
+    return 1 if stale and "--check" in argv else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

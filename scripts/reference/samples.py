@@ -1,0 +1,154 @@
+"""Samples of every machine-readable output, made by the code that makes the real ones.
+
+What depends on the moment (ids, times, process ids) is given; `check`, `explain` and `why` are run
+as a person runs them, on files of their own.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from proxy.advice import advise
+from proxy.audit_line import Record, encode
+from proxy.banner import Ready, ready_json
+from proxy.demo import Step
+from proxy.egress.refusal import problem as problem_of
+from proxy.flow import Plane
+from rules.decision import Decision, Reason, Verdict
+from rules.facts import Evidence
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+_ID, _FLOW = "01a200ee31db7a3c897d0c0b7ed48390", "01a200ee31db7f0ab408c57b2259dab8"
+_TUNNEL, _TUNNEL_FLOW = "01a200ee31117975b090387dbcc1df9a", "01a200ee30e17232908cf1ba985e2a12"
+_TIME = "2026-11-22T01:45:40.059179Z"
+_RULES = """\
+apps:
+  coder:
+    identity:
+      - process: {uid: 1000}
+    allow:
+      - {name: docs, host: "*.example.com", require: [mtls]}
+"""
+
+
+def ready() -> str:
+    """Return the ready event of `up --json`."""
+    listen = {
+        "do53": ["127.0.0.1:5300", "[::1]:5300"],
+        "proxy": ["127.0.0.1:3128", "[::1]:3128"],
+        "metrics": ["127.0.0.1:9153"],
+    }
+    return _fenced(ready_json(Ready(4985, 1, "advisory", listen, [], [])))
+
+
+def check() -> str:
+    """Return what `check --json` prints for a file with a warning."""
+    return _fenced(command("check", "--json"))
+
+
+def explain() -> str:
+    """Return what `explain --json` prints for a name that no rule lists."""
+    return _fenced(command("explain", "coder", "example.net", "--json"))
+
+
+def why() -> str:
+    """Return what `why --json` prints of the lines below."""
+    return _fenced(command("why", "--last", "--json"))
+
+
+def demo() -> str:
+    """Return two of the six steps of `demo --json`."""
+    text = f"NXDOMAIN  sallyport host-not-listed {_ID} how: ask the admin to list the host"
+    steps = [
+        Step("DNS", "allowed.example.com A", "allowed", "127.0.0.1"),
+        Step("DNS", "refused.example.com A", "refused", f"{text} under apps.demo.allow"),
+    ]
+    return _fenced(msgspec.json.encode(steps).decode())
+
+
+def audit() -> str:
+    """Return a refusal, and both lines of an allowed tunnel, as they stand in the file."""
+    return _fenced(*(line.decode().rstrip() for line in lines()), layout="lines")
+
+
+def problem() -> str:
+    """Return the body of a refusal, and of `/why/ID`."""
+    how = advise(Decision(Verdict.DENY, Reason.HOST_NOT_LISTED), "coder")
+    found = problem_of(Reason.HOST_NOT_LISTED, _ID, "coder", "example.net:80", how)
+    return _fenced(msgspec.json.encode(found).decode())
+
+
+def index() -> str:
+    """Return what `http://sallyport.internal/` says."""
+    why_url = "http://sallyport.internal/why/ID"
+    found = {"app": "coder", "evidence": ["process"], "generation": 1, "why": why_url}
+    return _fenced(json.dumps(found))
+
+
+def readyz() -> str:
+    """Return what `/readyz` says while audit cannot be written."""
+    return _fenced(json.dumps({"ready": False, "problems": {"audit": "No space left on device"}}))
+
+
+def lines() -> list[bytes]:
+    """Return audit lines of a refusal and of a tunnel: decided, then ended."""
+    connect = {"host": "docs.example.com", "port": 443}
+    ended = {"octets_up": 745, "octets_down": 1105, "duration": 0.007}
+    return [
+        encode(_record(_TUNNEL, "docs.example.com:443", "docs"), connect),
+        encode(_record(_TUNNEL, "docs.example.com:443", "docs"), connect | ended),
+        encode(_record(_ID, "example.net:80", None), {"host": "example.net", "port": 80}),
+    ]
+
+
+def _record(unique: str, target: str, rule: str | None) -> Record:
+    return Record(
+        time=_TIME,
+        id=unique,
+        flow=_TUNNEL_FLOW if rule else _FLOW,
+        app="coder",
+        evidence=(Evidence.PROCESS,),
+        plane=Plane.HTTP,
+        fact="connect",
+        verdict=Verdict.ALLOW if rule else Verdict.DENY,
+        reason=Reason.RULE if rule else Reason.HOST_NOT_LISTED,
+        rule=rule,
+        generation=1,
+        count=1,
+        target=target,
+    )
+
+
+@cache
+def command(*arguments: str) -> str:
+    """Run `sallyport ARGUMENTS` on the files of the samples; return its stdout."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder).resolve() / "sallyport"
+        (place / "rules").mkdir(parents=True, mode=0o700)
+        (place / "rules" / "coder.yaml").write_text(_RULES, encoding="utf-8")
+        (place / "audit.jsonl").write_bytes(b"".join(lines()))
+        ended = subprocess.run(
+            [sys.executable, "-P", "-m", "proxy", *arguments],
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "XDG_CONFIG_HOME": folder,
+                "XDG_STATE_HOME": folder,
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode in {0, 1}, ended.stderr  # noqa: S101 - a broken sample is a bug
+        return ended.stdout.replace(str(place), "$CONFIG")
+
+
+def _fenced(*texts: str, layout: str = "tree") -> str:
+    shown = [json.dumps(json.loads(text), indent=2) if layout == "tree" else text for text in texts]
+    return "\n".join(["```json", *shown, "```"])

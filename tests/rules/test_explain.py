@@ -1,0 +1,239 @@
+"""Each rule of the asker's app says why it matched or not; the decision comes last."""
+
+import pytest
+
+from rules.decide import decide
+from rules.decision import Decision, Reason, Verdict
+from rules.explain import STEPS_ELSEWHERE, STEPS_HERE, Step, StepKind, explain
+from rules.facts import Evidence, Facts, Principal
+from rules.match import RuleIndex, index_rules
+from rules.rtype import AAAA, TXT, A
+from rules.ruleset import AllowRule, DenyRule, Requirements, Ruleset
+from tests.rules.written import (
+    allow,
+    app,
+    connect,
+    deny,
+    endpoint,
+    index,
+    question,
+    request,
+)
+
+
+def steps(rules: RuleIndex, facts: Facts) -> list[tuple[str | None, bool, str]]:
+    """Return the rules' steps; the last one must be the decision."""
+    *others, last = explain(rules, facts)
+    assert last.kind is StepKind.DECISION
+    assert last.decision == decide(rules, facts)
+    assert all(step.decision is None for step in others)
+    return [(step.rule, step.matched, step.why) for step in others]
+
+
+def why(rule: AllowRule | DenyRule, facts: Facts) -> str:
+    ((_, matched, words),) = steps(index(rule), facts)
+    assert not matched
+    return words
+
+
+def test_tries_denies_before_allows_and_ends_with_the_decision() -> None:
+    rules = index(
+        allow("a.org", id="web"),
+        allow("**.org", id="deep"),
+        deny("b.org", id="bad"),
+    )
+    told = explain(rules, connect("a.org"))
+    assert [(step.rule, step.kind, step.matched) for step in told] == [
+        ("bad", StepKind.DENY, False),
+        ("web", StepKind.ALLOW, True),
+        ("deep", StepKind.ALLOW, True),
+        ("web", StepKind.DECISION, True),
+    ]
+    assert [step.why for step in told] == [
+        "[b.org] does not match a.org",
+        "it decides",
+        "it fits; another decides",
+        "the rule says allow",
+    ]
+
+
+def test_says_only_what_the_askers_own_rules_hold() -> None:
+    """Closes "never another app's rules"."""
+    rules = index_rules(Ruleset(1, {"me": app(allow("a.org")), "you": app(allow("b.org"))}))
+    assert steps(rules, connect("b.org")) == [("allow", False, "[a.org] does not match b.org")]
+    assert steps(rules, connect("b.org", who=Principal("unknown"))) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "facts", "expected"),
+    [
+        (allow("a.org"), connect("a.org", 8443), "port 8443 is not in [443]"),
+        (allow("a.org", ports=[443, 80]), connect("a.org", 22), "port 22 is not in [80, 443]"),
+        (
+            allow("a.org", types=[A, AAAA]),
+            question("a.org", TXT),
+            "type TXT is not in [A, AAAA]",
+        ),
+        (allow("a.org"), connect("192.0.2.1"), "it allows names, no literals"),
+        (allow(addresses=["192.0.2.1"]), connect("a.org"), "it allows literals, no names"),
+        (
+            allow(addresses=["192.0.2.1"]),
+            connect("192.0.2.2"),
+            "192.0.2.2 is not in [192.0.2.1/32]",
+        ),
+        (
+            allow("a.org", types=[TXT]),
+            connect("a.org"),
+            "an allow without A and AAAA covers look-ups only",
+        ),
+        (
+            allow("a.org", methods=["PUT", "GET"]),
+            request("a.org", method="POST"),
+            "method POST is not in [GET, PUT]",
+        ),
+        (allow("a.org", paths=["/x/**"]), request("a.org", "/y"), "/y does not match [/x/**]"),
+        (
+            allow(*(f"h{n}.org" for n in range(2000))),
+            connect("a.org"),
+            "[h0.org, h1.org, h2.org, h3.org, 1,996 more] does not match a.org",
+        ),
+        (
+            allow("a.org"),
+            endpoint("a.org", "10.0.0.1"),
+            "10.0.0.1 is private use (RFC 1918), not in []",
+        ),
+        (
+            allow("a.org", addresses=["10.1.0.0/16"]),
+            endpoint("a.org", "64:ff9b::10.0.0.1"),
+            "10.0.0.1 is private use (RFC 1918), not in [10.1.0.0/16]",
+        ),
+        (allow("a.org", types=[A]), endpoint("a.org", "2606::1"), "type AAAA is not in [A]"),
+        (
+            allow("a.org"),
+            endpoint("a.org", "8.8.8.8", own_interface=True),
+            "8.8.8.8 is an address of this host, not in []",
+        ),
+        (
+            allow("a.org", addresses=["8.8.8.8"]),
+            endpoint("a.org", "8.8.8.8", own_listener=True),
+            "8.8.8.8 is a listener of the appliance",
+        ),
+        (
+            allow(addresses=["192.0.2.1"]),
+            endpoint(None, "192.0.2.2"),
+            "192.0.2.2 is not in [192.0.2.1/32]",
+        ),
+        (deny("a.org", types=[TXT]), question("a.org"), "type A is not in [TXT]"),
+        (
+            deny("a.org", ports=[80]),
+            question("a.org"),
+            "a deny with ports, addresses, methods or paths never covers a look-up",
+        ),
+        (deny("a.org", types=[A]), connect("a.org"), "a deny with types covers look-ups only"),
+        (
+            deny("a.org", methods=["PUT"]),
+            connect("a.org"),
+            "methods and paths cover requests only; to this host only readable HTTP passes",
+        ),
+        (
+            deny("a.org", ports=[80]),
+            endpoint("a.org", "8.8.8.8", None),
+            "it waits until the port is known",
+        ),
+        (
+            deny(addresses=["10.0.0.0/8"]),
+            connect("a.org"),
+            "a deny with addresses covers literals and what names resolve to",
+        ),
+        (
+            deny(addresses=["10.0.0.0/8"]),
+            endpoint("a.org", "8.8.8.8"),
+            "8.8.8.8 is not in [10.0.0.0/8]",
+        ),
+        (deny("**.org"), connect("192.0.2.1"), "[**.org] does not match 192.0.2.1"),
+    ],
+)
+def test_says_in_words_what_a_rule_lacks(
+    rule: AllowRule | DenyRule, facts: Facts, expected: str
+) -> None:
+    assert why(rule, facts) == expected
+
+
+@pytest.mark.parametrize(
+    ("rule", "facts"),
+    [
+        (allow("a.org"), question("a.org")),
+        (allow("a.org"), question("cdn.net", via="a.org")),
+        (allow("a.org"), endpoint("a.org", "8.8.8.8", None)),
+        (allow("a.org", addresses=["10.0.0.0/8"]), endpoint("a.org", "10.0.0.1")),
+        (allow(addresses=["192.0.2.0/24"]), connect("192.0.2.1")),
+        (allow(addresses=["192.0.2.0/24"]), endpoint(None, "192.0.2.1")),
+        (allow("a.org", methods=["GET"], paths=["/x/**"]), request("a.org", "/x/y")),
+        (allow("a.org", paths=["/x"]), connect("a.org")),
+        (deny("*"), question("a.org")),
+        (deny("*"), connect("192.0.2.1")),
+        (deny("b.net"), question("b.net", via="a.org")),
+        (deny(addresses=["10.0.0.0/8"]), connect("::ffff:10.0.0.1")),
+        (deny(addresses=["10.0.0.0/8"], ports=[22]), endpoint("a.org", "10.0.0.1", 22)),
+        (deny("a.org", paths=["/admin/**"]), request("a.org", "/admin%2Fx")),
+    ],
+)
+def test_a_rule_that_gives_the_decision_says_so(rule: AllowRule | DenyRule, facts: Facts) -> None:
+    assert steps(index(rule), facts) == [(rule.id, True, "it decides")]
+
+
+@pytest.mark.parametrize(
+    ("rules", "facts", "words"),
+    [
+        (index(), question("localhost"), "a special-use name, answered by the appliance itself"),
+        (index(), connect("a.org"), "no allow names the host"),
+        (index(deny("a.org")), connect("a.org"), "the rule says deny"),
+        (index(unenforced_list="f:1"), connect("a.org"), "a deny list stands that this version"),
+    ],
+)
+def test_the_decision_is_told_in_words(rules: RuleIndex, facts: Facts, words: str) -> None:
+    last = explain(rules, facts)[-1]
+    assert last.why.startswith(words)
+    assert last.matched is (decide(rules, facts).verdict is Verdict.ALLOW)
+
+
+@pytest.mark.parametrize(
+    ("rules", "facts"),
+    [
+        (index(), connect("127.0.0.1")),
+        (index(), connect("192.0.2.1")),
+        (index(allow("a.org")), question("a.org", TXT)),
+        (index(allow("a.org")), connect("a.org", 80)),
+        (index(allow("a.org", methods=["GET"])), request("a.org", method="PUT")),
+        (index(allow("a.org", paths=["/x"])), request("a.org", "/y")),
+        (index(allow("a.org")), endpoint("a.org", "10.0.0.1")),
+        (index(), connect("a.org", who=Principal("unknown", (Evidence.TOKEN,)))),
+        (index(allow("a.org", require=Requirements(mtls=True))), connect("a.org")),
+    ],
+)
+def test_every_reason_has_words_of_its_own(rules: RuleIndex, facts: Facts) -> None:
+    last = explain(rules, facts)[-1]
+    assert last.decision is not None
+    assert last.decision.reason is not Reason.RULE
+    assert "the rule says" not in last.why
+
+
+def test_of_a_huge_app_the_rules_that_do_not_match_are_counted() -> None:
+    elsewhere = [allow(f"h{n}.org", id=f"e{n}") for n in range(5000)]
+    here = [allow("a.org", id=f"p{n}", ports=[n]) for n in range(1, 1000)]
+    told = explain(index(*elsewhere, *here, allow("a.org", id="web")), connect("a.org"))
+    assert len(told) == STEPS_ELSEWHERE + STEPS_HERE + 4
+    assert sum(step.matched for step in told) == 3  # web, p443 and the decision
+    counted = 5000 - STEPS_ELSEWHERE + 998 - STEPS_HERE
+    assert told[-2] == Step(
+        None, StepKind.ALLOW, matched=False, why=f"{counted:,} more that do not match"
+    )
+
+
+def test_a_step_of_a_rule_carries_no_decision() -> None:
+    decision = Decision(Verdict.DENY, Reason.HOST_NOT_LISTED)
+    assert explain(index(), connect("a.org")) == (
+        Step(
+            None, StepKind.DECISION, matched=False, why="no allow names the host", decision=decision
+        ),
+    )
