@@ -4,6 +4,7 @@ The text names the asker's own app and target, never another app's rules.
 """
 
 from rules.decision import Decision, Reason
+from rules.facts import UNKNOWN_APP
 
 _ADVICE: dict[Reason, str] = {
     Reason.RULE: "a deny rule covers it; do not retry, ask the admin",
@@ -47,8 +48,14 @@ _ADVICE: dict[Reason, str] = {
     Reason.NO_ADDRESS: "the name has no address of an allowed type",
 }
 
+_OF_A_STRANGER = (Reason.HOST_NOT_LISTED, Reason.LITERAL_NOT_ALLOWED)
+"""What a stranger is refused for is less that a rule is missing than that nobody knows it."""
+
 
 def advise(decision: Decision, app: str) -> str:
     """Return what the asker can do, with the admin's own words for a deny first."""
-    advice = _ADVICE[decision.reason].replace("{app}", app)
+    reason = decision.reason
+    if app == UNKNOWN_APP and reason in _OF_A_STRANGER:
+        reason = Reason.IDENTITY_UNKNOWN
+    advice = _ADVICE[reason].replace("{app}", app)
     return f"{decision.text}; {advice}" if decision.text else advice

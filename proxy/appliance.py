@@ -205,7 +205,7 @@ class Appliance:
 async def _run(settings: Settings) -> int:
     appliance = Appliance(settings)
     ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # a closed terminal is an end
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     ready = await appliance.start()
     gc.freeze()  # rules and modules stay: the cyclic collector need not walk them again

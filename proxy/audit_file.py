@@ -65,6 +65,11 @@ class AuditFile:
         self._reserve_fd = -1
         self._octets = 0  # of the file that is written now
 
+    @property
+    def name(self) -> str:
+        """The file that is written now."""
+        return str(self._file)
+
     def open(self) -> None:
         """Make the folder, take the lock, keep the reserve and open the file for appending.
 

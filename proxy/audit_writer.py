@@ -107,7 +107,12 @@ class AuditWriter:
         if self.problem is not None:
             return
         self.problem = (isinstance(error, OSError) and error.strerror) or str(error)
-        logger.error("audit cannot be written: %s; free the disk or mend it", self.problem)
+        logger.error(
+            "audit %s cannot be written: %s; free the disk or mend it, requests are refused"
+            " meanwhile (audit.on_failure)",
+            self._file.name,
+            self.problem,
+        )
         self._file.give_reserve_up()
         self._say(self.problem)
 

@@ -27,6 +27,7 @@ from dns.exception import DNSException
 from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from certs.ephemeral import EphemeralServer, ephemeral_server
 from proxy.demo_world import ALLOWED, REBINDING, REFUSED, World, world
@@ -54,8 +55,8 @@ apps:
 _CONFIG = """\
 listen: {{do53: ["127.0.0.1:0"], proxy: ["127.0.0.1:0"], metrics: []}}
 resolver: {{upstreams: ["udp://127.0.0.1:{port}"]}}
-rules: [{rules}]
-state: {state}
+rules: [rules]
+state: state
 """
 
 
@@ -77,7 +78,8 @@ def run(*, as_json: bool) -> int:
     try:
         steps = asyncio.run(_demonstrate())
     except (TimeoutError, OSError, EOFError, DNSException, msgspec.MsgspecError) as error:
-        sys.stderr.write(f"sallyport: the demonstration failed: {str(error) or type(error).__name__}\n")
+        why = str(error) or type(error).__name__
+        sys.stderr.write(f"sallyport: the demonstration failed: {why}\n")
         return 1
     if as_json:
         sys.stdout.write(msgspec.json.encode(steps).decode() + "\n")
@@ -108,8 +110,7 @@ async def _appliance(folder: Path, made: World) -> AsyncIterator[_Ready]:
     rules_folder.mkdir(mode=0o700)  # whatever the umask: what others may write is no rule
     rules = _RULES.format(uid=os.getuid(), allowed=ALLOWED, rebinding=REBINDING, port=made.https)
     _write(rules_folder / "demo.yaml", rules)
-    quoted = {"rules": json.dumps(str(rules_folder)), "state": json.dumps(str(folder / "state"))}
-    _write(config, _CONFIG.format(port=made.dns, **quoted))
+    _write(config, _CONFIG.format(port=made.dns))
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", "proxy", "up", "--json", "--config", config,
         stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": _ROOT},
@@ -178,8 +179,8 @@ def _show(steps: list[Step]) -> None:
     table = Table("plane", "asked", "verdict", "answer")
     colours = {"allowed": "green", "refused": "yellow", "failed": "red"}
     for step in steps:
-        colour = colours[step.verdict]
-        table.add_row(step.plane, step.asked, f"[{colour}]{step.verdict}[/]", step.answer)
+        verdict = Text(step.verdict, colours[step.verdict])
+        table.add_row(step.plane, Text(step.asked), verdict, Text(step.answer))
     console = Console()
     console.print(table)
     console.print(f"{REBINDING} is allowed, but its answer is 127.0.0.1: a name may not turn")

@@ -3,15 +3,17 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import cast, override
 
 import dns.flags
 import dns.message
+import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
+from dns.exception import DNSException
 from msgspec import Struct
 
 from certs.ephemeral import EphemeralServer
@@ -55,21 +57,29 @@ class _Nameserver(asyncio.DatagramProtocol):
 
     @override
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        query = dns.message.from_wire(data)
+        try:
+            query = dns.message.from_wire(data)
+            reply = dns.message.make_response(query)
+        except DNSException:  # not from our appliance, then: no answer
+            return
+        if not query.question:
+            return
         question = query.question[0]
-        reply = dns.message.make_response(query)
         reply.flags |= dns.flags.AA
         address = _ZONE.get(question.name.to_text(omit_final_dot=True).lower())
-        if address is not None and question.rdtype == dns.rdatatype.A:
+        if address is None:
+            reply.set_rcode(dns.rcode.NXDOMAIN)
+        elif question.rdtype == dns.rdatatype.A:
             reply.answer.append(dns.rrset.from_text(question.name, _TTL_S, "IN", "A", address))
         self._transport.sendto(reply.to_wire(), addr)
 
 
 async def _origin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.readuntil(b"\r\n\r\n")
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(_BODY)
-    writer.write(head + _BODY)
-    await writer.drain()
+    with suppress(asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(head + _BODY)
+        await writer.drain()
     writer.close()
 
 

@@ -53,7 +53,8 @@ def measure(module: Path) -> Outcome:
 
 def run_tests(module: Path, folder: Path) -> str:
     """Run them; return what went wrong with the tests themselves."""
-    coverage = [sys.executable, "-m", "coverage", "run", "--branch", f"--include={module}"]
+    coverage = [sys.executable, "-m", "coverage", "run", f"--rcfile={os.devnull}", "--branch"]
+    coverage.append(f"--include={module}")  # our settings measure everything
     pytest = ["-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", str(own_test(module))]
     ended = subprocess.run(
         [*coverage, *pytest],

@@ -39,6 +39,10 @@ PACKAGES = {
     "git": "git",
     "ip": "iproute2",
     "node": "nodejs",
+    "unshare": "util-linux",
+    "setpriv": "util-linux",
+    "mount": "mount",
+    "sysctl": "procps",
 }
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 WAIT_S = 20.0  # for a server to accept; they take well under one

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 import yaml
 
+from proxy import reload
 from proxy.config import Locations, read_config
-from proxy.reload import packs, public_suffixes
 from rules.decision import Reason
 from rules.syntax import load
 from rules.text import SourceText
@@ -39,7 +39,7 @@ def blocks(kind: str) -> list[object]:
 
 
 @cache
-def tests_in(file: str) -> frozenset[str]:
+def functions_in(file: str) -> frozenset[str]:
     path = ROOT / "tests" / file
     if not path.exists():
         return frozenset()
@@ -71,7 +71,7 @@ def test_a_stale_page_is_named_left_alone_and_then_mended(
 
 
 def test_every_generated_block_stands_in_the_manual() -> None:
-    named = {name for page in DOCS for _, name in make_reference.BLOCK.findall(page.read_text())}
+    named = {found[1] for page in DOCS for found in make_reference.BLOCK.findall(page.read_text())}
     assert named == set(make_reference.BLOCKS)
 
 
@@ -97,14 +97,14 @@ def test_both_lines_of_a_tunnel_have_one_id() -> None:
 
 @pytest.mark.parametrize("text", blocks("rules"))
 def test_examples_of_rule_files_load_without_a_warning(text: str) -> None:
-    loaded = load([SourceText("example.yaml", text)], public_suffixes(), 1, packs())
+    loaded = load([SourceText("example.yaml", text)], reload.public_suffixes(), 1, reload._packs())
     assert [warning.render() for warning in loaded.warnings] == []
     assert loaded.ruleset.apps
 
 
 def test_the_example_in_the_readme_loads() -> None:
     text = (ROOT / "README.md").read_text().partition("```yaml\n")[2].partition("```")[0]
-    loaded = load([SourceText("README.md", text)], public_suffixes(), 1, packs())
+    loaded = load([SourceText("README.md", text)], reload.public_suffixes(), 1, reload._packs())
     assert loaded.warnings == ()
 
 
@@ -133,7 +133,7 @@ def test_links_and_named_files_exist(page: Path) -> None:
 def test_every_test_that_the_manual_names_exists() -> None:
     named = [each for page in PAGES for each in NAMED_TEST.findall(page.read_text())]
     assert named
-    assert [f"{file}::{name}" for file, name in named if name not in tests_in(file)] == []
+    assert [f"{file}::{name}" for file, name in named if name not in functions_in(file)] == []
 
 
 def test_every_line_of_the_threats_is_closed_or_has_no_door() -> None:

@@ -78,7 +78,10 @@ class ClientConnection(asyncio.Protocol):
         self._await_head(context.limits.head_s)
         context.deadlines.add(self)
         if not self.admission.enter():
-            self._turn_away()
+            if self.admission.is_flooded:
+                transport.abort()
+            else:
+                self._refuse_unread(Decision(Verdict.DENY, Reason.CAPACITY))
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -139,10 +142,11 @@ class ClientConnection(asyncio.Protocol):
         """End a connection that is idle, or slow with a head (slow loris)."""
         self.deadline = _NEVER
         self.context.metrics.bounds.add("head_s" if self._in_head else "keep_alive_s")
-        self._end()
+        self.end()
 
     def end(self) -> None:
-        """End at once, at shutdown."""
+        """End at once."""
+        self._gone = True
         self.transport.abort()
 
     @property
@@ -248,9 +252,17 @@ class ClientConnection(asyncio.Protocol):
         if self._full:
             exchange.client_full()
         if not exchange.sent:
-            buffer, self._buffer = self._buffer, b""
+            self._send_waiting(exchange)
+
+    def _send_waiting(self, exchange: Exchange) -> None:
+        """Send the content on that came before there was anywhere to send it."""
+        buffer, self._buffer = self._buffer, b""
+        try:
             self._buffer = exchange.send(buffer) if buffer else b""
-            self.resume()
+        except PeerError as error:
+            self._malformed(error)
+            return
+        self.resume()
 
     def refuse(self, flow: Flow, facts: Facts, decision: Decision, head: RequestHead) -> None:
         """Answer with the reason; the connection ends where what follows is not a request."""
@@ -355,12 +367,6 @@ class ClientConnection(asyncio.Protocol):
         self._drop_exchange()
         self._refuse_unread(self.context.authorizer.fails(Reason.INTERNAL_ERROR))
 
-    def _turn_away(self) -> None:
-        if self.admission.is_flooded:
-            self.transport.abort()
-        else:
-            self._refuse_unread(Decision(Verdict.DENY, Reason.CAPACITY))
-
     def _refuse_unread(self, decision: Decision) -> None:
         """Refuse where no origin is known: what follows cannot be trusted to be a request."""
         facts = Connect(self.principal, ROOT, _UNREAD_PORT)
@@ -375,10 +381,6 @@ class ClientConnection(asyncio.Protocol):
         """Send what was written, read what still comes, then end."""
         self.leave()
         Linger(self.context, self.admission, self.transport).begin()
-
-    def _end(self) -> None:
-        self._gone = True
-        self.transport.abort()
 
     def _await_head(self, patience_s: float) -> None:
         self.deadline = asyncio.get_running_loop().time() + patience_s

@@ -274,6 +274,7 @@ class Exchange:
         self._context.metrics.octets.add("down", n=self._octets)
         origin = self.origin
         if self._reusable and self.sent and not reader.leftover:
+            origin.transport.resume_reading()  # the client may have been full just now
             self._context.pool.put(origin)
         else:
             self._drop_origin()

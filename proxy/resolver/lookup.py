@@ -128,7 +128,8 @@ class Lookup:
             response = read_response(wire, question.name, question.rtype, self._limits)
         except UpstreamError as error:
             failure = self._authorizer.fails(error.reason, str(error))
-            return Found(failure, self._authorizer.record(flow, question, failure))
+            recorded = self._authorizer.record(flow, question, failure, text=str(error))
+            return Found(failure, recorded)
         if self._authorizer.generation != generation:
             decision = self._authorizer.authorize(flow, question)
             if decision.verdict is not Verdict.ALLOW:

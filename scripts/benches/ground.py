@@ -16,6 +16,11 @@ BULK_OCTETS = 256 << 20
 SERVER_CPU, LOAD_CPU = 0, 1
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 WAIT_S = 30.0
+PORTS = {
+    "ip_local_port_range": "10240 65000",
+    "tcp_tw_reuse": "1",
+    "tcp_max_tw_buckets": "4096",
+}
 HERE = Path(__file__).resolve().parent
 
 
@@ -27,7 +32,9 @@ def prepare(folder: Path) -> None:
     """
     run("ip", "link", "set", "lo", "up")
     run("ip", "route", "add", "local", ORIGIN_ADDRESS, "dev", "lo")
-    Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("10240 65000")
+    # Otherwise ports in TIME_WAIT run out after 50,000 connections, and connect(2) crawls.
+    for name, value in PORTS.items():
+        Path("/proc/sys/net/ipv4", name).write_text(value)
     hosts = folder / "hosts"
     hosts.write_text(f"127.0.0.1 localhost\n{ORIGIN_ADDRESS} {ORIGIN}\n")
     run("mount", "--bind", str(hosts), "/etc/hosts")

@@ -88,7 +88,7 @@ def _amount(value: float) -> str:
     for unit, octets in (("MiB", 1 << 20), ("KiB", 1 << 10)):
         if value >= max(octets, 10_000) and not value % octets:
             return f"{value // octets} {unit}"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return str(value).removesuffix(".0")
 
 
 def _unit(name: str) -> str:

@@ -30,6 +30,13 @@ try:
 except httpx.HTTPError as error:
     print(error)
 """
+URLLIB = """
+import sys, urllib.error, urllib.request
+try:
+    print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())
+except urllib.error.URLError as error:
+    print(error)
+"""
 UNDICI = """
 const { ProxyAgent, request } = require(process.argv[2]);
 const ca = require('fs').readFileSync(process.env.NODE_EXTRA_CA_CERTS);
@@ -50,16 +57,25 @@ class Client(Struct, frozen=True):
     https: str
 
 
-# What a person sees at the terminal; docs/ has the same table.
+# What a person sees at the terminal; docs/clients.md has the same table.
+TUNNELING = "Proxy response (403) !== 200 when HTTP Tunneling"
 CLIENTS = {
-    "curl": Client(("curl", "-sS"), '"reason":"host-not-listed"', "response 403"),
+    "curl": Client(("curl", "-sS"), '"reason":"host-not-listed"', "tunnel failed, response 403"),
     "curl -v": Client(("curl", "-sSv"), REFUSAL, REFUSAL),
+    "curl -f": Client(("curl", "-sSf"), "returned error: 403", "returned error: 403"),
     "wget": Client(
-        ("wget", "-O-", "--tries=1"), "ERROR 403: sallyport host-not-listed", REFUSAL[4:]
+        ("wget", "-O-", "--tries=1"),
+        "ERROR 403: sallyport host-not-listed",
+        "Proxy tunneling failed: sallyport host-not-listed",
     ),
     "requests": Client((sys.executable, "-c", REQUESTS), '"host-not-listed"', REFUSAL),
     "httpx": Client((sys.executable, "-c", HTTPX), REFUSAL[4:], REFUSAL),
-    "undici": Client(("node", "-e", UNDICI, "--"), "403", "403"),
+    "urllib": Client(
+        (sys.executable, "-c", URLLIB),
+        "HTTP Error 403: sallyport host-not-listed",
+        f"Tunnel connection failed: {REFUSAL}",
+    ),
+    "undici": Client(("node", "-e", UNDICI, "--"), TUNNELING, TUNNELING),
 }
 
 type Fetch = Callable[[Client, str], str]
@@ -127,6 +143,14 @@ def test_dig_and_kdig_show_the_reason(internet: Internet, appliance: Appliance) 
             assert "sallyport host-not-listed" in shown
 
 
+def test_a_cut_tunnel_is_a_tls_alert(fetch: Fetch) -> None:
+    """The 2xx was sent before the ClientHello could be wrong (docs/clients.md)."""
+    wrong = ("--connect-to", "example.com:443:example.org:443")
+    shown = fetch(Client(("curl", "-sS", *wrong), "", ""), "https://example.com/")
+    assert "curl: (35)" in shown
+    assert "alert access denied" in shown
+
+
 @pytest.fixture
 def git(internet: Internet, appliance: Appliance, tmp_path: Path) -> Callable[..., str]:
     assert appliance.process.poll() is None
@@ -165,8 +189,13 @@ def test_git_clones_and_pushes(
     assert (again / "large").read_bytes() == (copy / "large").read_bytes()
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_git_shows_the_refusal(git: Callable[..., str], tmp_path: Path, scheme: str) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "expected"),
+    [("http", "returned error: 403"), ("https", "CONNECT tunnel failed, response 403")],
+)
+def test_git_shows_the_refusal(
+    git: Callable[..., str], tmp_path: Path, scheme: str, expected: str
+) -> None:
     shown = git("clone", f"{scheme}://git.example.net/git/project.git", tmp_path / "none")
-    assert "403" in shown
+    assert expected in shown
     assert not (tmp_path / "none").exists()

@@ -125,6 +125,8 @@ def test_a_port_in_use_is_exit_4_and_named(
     with internet.agent.entered():
         holder = socket.socket(socket.AF_INET, stream)
     with holder:
+        if kind == "tcp":  # connections of earlier tests may linger in TIME_WAIT
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         holder.bind(("127.0.0.1", port))
         if kind == "tcp":
             holder.listen()

@@ -15,6 +15,12 @@ def test_names_the_askers_own_app() -> None:
     assert "apps.me.allow" in advise(Decision(Verdict.DENY, Reason.HOST_NOT_LISTED), "me")
 
 
+def test_a_stranger_is_told_to_get_an_identity() -> None:
+    told = advise(Decision(Verdict.DENY, Reason.HOST_NOT_LISTED), "unknown")
+    assert "identity line" in told
+    assert "unknown" not in told
+
+
 def test_the_admins_own_words_come_first() -> None:
     decision = Decision(Verdict.DENY, Reason.RULE, text="tunnels are out of bounds")
     assert advise(decision, "me").startswith("tunnels are out of bounds; ")

@@ -47,8 +47,7 @@ def test_the_table_shows_what_listens_and_what_to_try() -> None:
         "rules           generation 1",
         "/rules/a.yaml",
         "/rules/b.yaml",
-        "enforcement     advisory: a process of the same user can change rules and state"
-        " (SECURITY.md)",
+        f"enforcement     {banner._ENFORCEMENT['advisory']}",
         "note            first run: wrote /rules/a.yaml",
         "try             kdig @127.0.0.1 -p 5300 example.com",
         "try             curl -x http://127.0.0.1:3128 https://example.com/",

@@ -74,7 +74,8 @@ def test_a_url_of_an_address_asks_no_resolver() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", ":443", "exam ple.com", "example.com:0", "example.com:65536", "0x7f.1", "b\xfccher.de",
+        "", " ", ":443", "exam ple.com", "example.com:0", "example.com:65536", "0x7f.1",
+        "b\xfccher.de",
         "http://", "https:///x", "https://user@example.com/", "https://example.com:/",
         "ftp://example.com/", "https://127.1/", "https://[example.com]/", "example.com/path",
         "example.com\x1b[2J", "\udcff.example",

@@ -269,7 +269,7 @@ def test_the_first_run_writes_rules_for_this_user(tmp_path: Path, suffixes: Publ
     app = read.loaded.ruleset.apps["me"]
     assert [line.uid for line in app.identity] == [os.getuid()]
     (rule,) = app.allows
-    assert sorted(str(pattern.apex) for pattern in rule.patterns) == ["example.com", "example.org"]
+    assert sorted(str(pattern) for pattern in rule.patterns) == ["example.com", "example.org"]
     assert rule.ports == {80, 443}
 
 

@@ -246,7 +246,8 @@ def test_reads_each_type(text: str, name: str, value: object) -> None:
             (
                 "1:1 'txet' is no key of the file | did you mean `text`? Else write one of: "
                 "choice, colour, either, fixed, flag, group, high, inner, inners, low, mapped, "
-                "maybe, named, only, port, re-named, record, seconds, share, some, table, text, texts, word"
+                "maybe, named, only, port, re-named, record, seconds, share, "
+                "some, table, text, texts, word"
             ),
         ),
     ],

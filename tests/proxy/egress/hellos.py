@@ -1,5 +1,6 @@
 """ClientHellos, honest and not."""
 
+import contextlib
 import ssl
 
 
@@ -15,10 +16,8 @@ def hello(server_name: str | None) -> bytes:
     """Return the ClientHello that OpenSSL makes."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     session = client_context().wrap_bio(incoming, outgoing, server_hostname=server_name)
-    try:
+    with contextlib.suppress(ssl.SSLWantReadError):
         session.do_handshake()
-    except ssl.SSLWantReadError:
-        pass
     return outgoing.read()
 
 

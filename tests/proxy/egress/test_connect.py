@@ -1,10 +1,12 @@
 """CONNECT: every decision before the 2xx, and no octet of the client before it."""
 
 import asyncio
+import os
 import ssl
 import subprocess
 from asyncio import StreamReader, StreamWriter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +24,8 @@ from tests.proxy.egress.world import (
     settled,
 )
 from tests.rules.written import allow
+
+UNKNOWN: Any = "approve"  # an obligation of a later version
 
 
 def tunnel_to(origin: Origin, *, tls: bool = False, host: str = "example.com") -> AllowRule:
@@ -53,9 +57,11 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a self-signed certificate."""
     folder = tmp_path_factory.mktemp("certificate")
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-        + ["-nodes", "-subj", "/CN=example.com", "-days", "2"]
-        + ["-keyout", folder / "key.pem", "-out", folder / "certificate.pem"],
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-subj", "/CN=example.com", "-days", "2"),
+            *("-keyout", folder / "key.pem", "-out", folder / "certificate.pem"),
+        ],
         check=True,
         capture_output=True,
     )
@@ -143,9 +149,11 @@ async def test_a_presented_credential_is_refused(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 async def test_a_name_may_not_stand_for_a_special_address(tmp_path: Path, address: str) -> None:
-    """threats.md, "Between name and address": "0.0.0.0 and :: (CVE-2026-100574); own listeners and
-    own interface addresses; metadata: 169.254.169.254, 100.100.100.200, 168.63.129.16,
-    192.0.0.192, fd00:ec2::/32, fd20:ce::254, fd00:c1::a9fe:a9fe, fd00:42::42".
+    """threats.md, "Between name and address".
+
+    "0.0.0.0 and :: (CVE-2026-100574); own listeners and own interface addresses; metadata:
+    169.254.169.254, 100.100.100.200, 168.63.129.16, 192.0.0.192, fd00:ec2::/32, fd20:ce::254,
+    fd00:c1::a9fe:a9fe, fd00:42::42".
     """
     async with opened(tmp_path, allow("example.com")) as world:
         world.names.table["example.com"] = [address]
@@ -176,8 +184,9 @@ async def test_a_second_look_up_never_happens(tmp_path: Path) -> None:
 async def test_environment_variables_do_not_lead_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """threats.md, "Between name and address": "environment proxy defeats pinning
-    (CVE-2026-22181)".
+    """threats.md, "Between name and address".
+
+    "environment proxy defeats pinning (CVE-2026-22181)".
     """
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
@@ -197,8 +206,9 @@ async def test_a_literal_needs_a_rule_with_addresses(tmp_path: Path) -> None:
 
 
 async def test_a_generation_that_moves_before_the_2xx_is_asked_again(tmp_path: Path) -> None:
-    """threats.md, "Order of checks": "A flow decided under generation N that registers after the
-    sweep of N+1".
+    """threats.md, "Order of checks".
+
+    "A flow decided under generation N that registers after the sweep of N+1".
     """
     async with echo().running() as origin, opened(tmp_path, tunnel_to(origin)) as world:
         readable = allow("example.com", ports=[origin.port], addresses=[LOOPBACK], methods=["GET"])
@@ -219,10 +229,12 @@ async def test_obligations_of_the_new_generation_count(tmp_path: Path) -> None:
         assert origin.heads == []
 
 
-async def test_an_obligation_that_is_not_known_is_a_denial(tmp_path: Path) -> None:
+async def test_an_obligation_that_is_not_known_is_a_denial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with opened(tmp_path, allow("example.com")) as world:
-        strange = Decision(Verdict.ALLOW, Reason.RULE, obligations=(object(),))  # type: ignore[arg-type]
-        world.authorizer.authorize = lambda _flow, _facts: strange  # type: ignore[method-assign]
+        strange = Decision(Verdict.ALLOW, Reason.RULE, obligations=(UNKNOWN,))
+        monkeypatch.setattr(world.authorizer, "authorize", lambda _flow, _facts: strange)
         reply = await world.ask(connect("example.com:443"))
         assert (reply.status, reply.field("x-deny-reason")) == (503, "internal-error")
         assert world.names.asked == []
@@ -247,6 +259,20 @@ async def test_an_origin_that_refuses_is_a_bad_gateway(tmp_path: Path) -> None:
         )
 
 
+async def test_an_origin_that_closes_at_once(tmp_path: Path) -> None:
+    async def script(_reader: StreamReader, writer: StreamWriter) -> None:
+        writer.transport.abort()
+
+    async with Origin(script).running() as origin, opened(tmp_path, tunnel_to(origin)) as world:
+        client = await world.client()
+        client.send(connect(f"example.com:{origin.port}"))
+        # It is a matter of microseconds whether that is seen before the 2xx or after it.
+        assert (await client.head()).split(b" ")[1] in {b"200", b"502"}
+        await client.rest()
+        client.abort()
+        await settled(lambda: world.metrics.tunnels.value == 0)
+
+
 async def test_both_lines_of_a_tunnel_stand_under_one_id(tmp_path: Path) -> None:
     async with echo().running() as origin, opened(tmp_path, tunnel_to(origin)) as world:
         world.names.flow = "0192f3a0000070008000000000000001"
@@ -265,34 +291,35 @@ async def test_both_lines_of_a_tunnel_stand_under_one_id(tmp_path: Path) -> None
 
 async def test_tls_goes_through_untouched(tmp_path: Path, certificate: Path) -> None:
     context = server_context(certificate)
-    async with Origin().running(tls=context) as origin:
-        async with opened(tmp_path, tunnel_to(origin, tls=True)) as world:
-            curl = ["curl", "-sSk", "--noproxy", "", "-x", f"http://127.0.0.1:{world.port}"]
-            done = await asyncio.to_thread(
-                subprocess.run,
-                [*curl, f"https://example.com:{origin.port}/"],
-                capture_output=True, check=True,
-            )  # fmt: skip
-            assert done.stdout == b"ok"
+    async with (
+        Origin().running(tls=context) as origin,
+        opened(tmp_path, tunnel_to(origin, tls=True)) as world,
+    ):
+        curl = ["curl", "-sSk", "--noproxy", "", "-x", f"http://127.0.0.1:{world.port}"]
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [*curl, f"https://example.com:{origin.port}/"],
+            capture_output=True, check=True,
+        )  # fmt: skip
+        assert done.stdout == b"ok"
 
 
 async def test_a_hello_retry_goes_through(tmp_path: Path, certificate: Path) -> None:
     context = server_context(certificate)
     context.set_ecdh_curve("secp384r1")  # which no client offers a share for at first
-    async with Origin().running(tls=context) as origin:
-        async with opened(tmp_path, tunnel_to(origin, tls=True)) as world:
-            client = await established(world, f"example.com:{origin.port}")
-            await client.writer.start_tls(client_context(), server_hostname="example.com")
-            client.send(b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n")
-            assert (await client.reply()).body == b"ok"
+    async with (
+        Origin().running(tls=context) as origin,
+        opened(tmp_path, tunnel_to(origin, tls=True)) as world,
+    ):
+        client = await established(world, f"example.com:{origin.port}")
+        await client.writer.start_tls(client_context(), server_hostname="example.com")
+        client.send(b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n")
+        assert (await client.reply()).body == b"ok"
 
 
 @pytest.fixture
-def port_80(request: pytest.FixtureRequest) -> str:
+def port_80() -> str:
     """Return a loopback address whose port 80 is ours."""
-    del request
-    import os  # noqa: PLC0415 - only here
-
     return f"127.80.{os.getpid() >> 8 & 255}.{os.getpid() & 255 or 1}"
 
 

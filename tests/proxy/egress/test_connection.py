@@ -2,6 +2,7 @@
 
 import asyncio
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,17 @@ import pytest
 
 from proxy.egress.connection import ClientConnection
 from rules.ruleset import AllowRule
-from tests.proxy.egress.world import LOOPBACK, QUICK, Origin, connect, get, opened, saying, settled
+from tests.proxy.egress.world import (
+    LOOPBACK,
+    QUICK,
+    Origin,
+    World,
+    connect,
+    get,
+    opened,
+    saying,
+    settled,
+)
 from tests.rules.written import allow
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -51,8 +62,10 @@ def web(origin: Origin) -> AllowRule:
     ],
 )
 async def test_refuses_heads_that_can_be_read_in_two_ways(tmp_path: Path, octets: bytes) -> None:
-    """threats.md, "HTTP itself": "CL+TE, duplicate Content-Length, bare LF, leading CRLF before
-    the request line (microsandbox 0c13181a), obs-fold, space before colon, HTTP/0.9".
+    """threats.md, "HTTP itself".
+
+    "CL+TE, duplicate Content-Length, bare LF, leading CRLF before the request line (microsandbox
+    0c13181a), obs-fold, space before colon, HTTP/0.9".
     """
     async with opened(tmp_path, allow("example.com", ports=[80])) as world:
         client = await world.client()
@@ -102,6 +115,27 @@ async def test_answers_pipelined_requests_in_order(tmp_path: Path) -> None:
         assert statuses == [b"0", b"1", b"{", b"2"]
 
 
+async def test_a_malformed_request_behind_another_is_refused_in_its_turn(tmp_path: Path) -> None:
+    """threats.md, "HTTP itself": "bare LF" and the rest, behind a request that is well formed."""
+    async with Origin().running() as origin, opened(tmp_path, web(origin)) as world:
+        client = await world.client()
+        client.send(get(f"example.com:{origin.port}") + ASKED + b"Host: example.com\n\r\n\r\n")
+        assert (await client.reply()).body == b"ok"
+        assert (await client.reply()).status == 400
+        assert await client.rest() == b""
+        assert len(origin.heads) == 1
+
+
+async def test_a_body_that_never_ends_ends_the_connection(tmp_path: Path) -> None:
+    async with saying(b"").running() as origin, opened(tmp_path, web(origin)) as world:
+        client = await world.client()
+        post = get(f"example.com:{origin.port}", "/", "Content-Length: 5", method="POST")
+        client.send(post + b"he")
+        await settled(lambda: bool(origin.heads))
+        client.end()
+        assert await client.rest() == b""
+
+
 async def test_bounds_what_waits_behind_a_request(tmp_path: Path) -> None:
     """threats.md, "HTTP itself": "unbounded header, body, stream counts"."""
     go = asyncio.Event()
@@ -144,13 +178,15 @@ async def test_a_slow_head_ends_the_connection(tmp_path: Path, octets: bytes) ->
 
 async def test_an_idle_connection_ends(tmp_path: Path) -> None:
     limits = msgspec.structs.replace(QUICK, keep_alive_s=0.05)
-    async with Origin().running() as origin:
-        async with opened(tmp_path, web(origin), limits=limits) as world:
-            client = await world.client()
-            client.send(get(f"example.com:{origin.port}"))
-            assert (await client.reply()).status == 200
-            assert await client.rest() == b""
-            assert world.metrics.bounds.value("keep_alive_s") == 1
+    async with (
+        Origin().running() as origin,
+        opened(tmp_path, web(origin), limits=limits) as world,
+    ):
+        client = await world.client()
+        client.send(get(f"example.com:{origin.port}"))
+        assert (await client.reply()).status == 200
+        assert await client.rest() == b""
+        assert world.metrics.bounds.value("keep_alive_s") == 1
 
 
 async def test_a_head_over_the_limit_is_refused(tmp_path: Path) -> None:
@@ -223,13 +259,17 @@ async def test_an_app_at_its_bound_is_told_so(tmp_path: Path) -> None:
         assert world.metrics.connections.value("proxy", "refused") == 1
 
 
+def has_accepted(world: World, connections: int) -> bool:
+    return world.listener.connections >= connections
+
+
 async def test_a_flood_over_the_bound_is_not_even_told(tmp_path: Path) -> None:
     limits = msgspec.structs.replace(QUICK, proxy_connections=8, linger_s=60.0)
     async with opened(tmp_path, limits=limits) as world:
         clients = []
         for number in range(1, 12):
             clients.append(await world.client())
-            await settled(lambda many=number: world.listener.connections >= min(many, 10))
+            await settled(partial(has_accepted, world, min(number, 10)))
         assert (await clients[8].reply()).status == 503
         assert (await clients[9].reply()).status == 503
         assert await clients[10].rest() == b""
@@ -237,17 +277,17 @@ async def test_a_flood_over_the_bound_is_not_even_told(tmp_path: Path) -> None:
 
 
 async def test_a_bug_of_ours_is_an_internal_error(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Origin().running() as origin, opened(tmp_path, web(origin)) as world:
-        world.egress.pool = None  # type: ignore[assignment]
+        monkeypatch.setattr(world.egress, "pool", None)
         client = await world.client()
         client.send(get(f"example.com:{origin.port}"))
         reply = await client.reply()
         assert (reply.status, reply.field("x-deny-reason")) == (503, "internal-error")
         assert await client.rest() == b""
         assert "a bug of ours" in caplog.text
-        world.egress.pool = type("Pool", (), {"close": lambda _self: None})()
+        monkeypatch.undo()
 
 
 async def test_a_bug_in_a_look_up_is_an_internal_error(

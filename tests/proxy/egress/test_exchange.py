@@ -12,6 +12,7 @@ from tests.proxy.egress.world import (
     LOOPBACK,
     QUICK,
     Origin,
+    Reply,
     World,
     get,
     opened,
@@ -28,12 +29,14 @@ def web(origin: Origin) -> AllowRule:
     return allow("example.com", ports=[origin.port], addresses=[LOOPBACK])
 
 
-async def fetch(folder: Path, *answers: bytes, close: bool = False, method: str = "GET"):
+async def fetch(folder: Path, *answers: bytes, close: bool = False, method: str = "GET") -> Reply:
     """Return the proxy's reply to a request whose origin says `answers`."""
-    async with saying(*answers, close=close).running() as origin:
-        async with opened(folder, web(origin)) as world:
-            asked = get(f"example.com:{origin.port}", method=method)
-            return await world.ask(asked, is_head=method == "HEAD")
+    async with (
+        saying(*answers, close=close).running() as origin,
+        opened(folder, web(origin)) as world,
+    ):
+        asked = get(f"example.com:{origin.port}", method=method)
+        return await world.ask(asked, is_head=method == "HEAD")
 
 
 def reading(octets: int) -> Origin:
@@ -65,14 +68,16 @@ async def test_sends_content_of_a_length_on(tmp_path: Path) -> None:
 
 
 async def test_sends_chunked_content_on_in_chunks_of_its_own(tmp_path: Path) -> None:
-    async with reading(len(b"5\r\nhello\r\n0\r\nsum: 1\r\n\r\n")).running() as origin:
-        async with opened(tmp_path, web(origin)) as world:
-            client = await world.client()
-            chunked = "Transfer-Encoding: chunked"
-            post = get(f"example.com:{origin.port}", "/", chunked, "Trailer: Sum", method="POST")
-            client.send(post + b"05\r\nhello\r\n0\r\nSum: 1\r\n\r\n")
-            assert (await client.reply()).status == 200
-            assert origin.heads[1] == b"5\r\nhello\r\n0\r\nsum: 1\r\n\r\n"
+    async with (
+        reading(len(b"5\r\nhello\r\n0\r\nsum: 1\r\n\r\n")).running() as origin,
+        opened(tmp_path, web(origin)) as world,
+    ):
+        client = await world.client()
+        chunked = "Transfer-Encoding: chunked"
+        post = get(f"example.com:{origin.port}", "/", chunked, "Trailer: Sum", method="POST")
+        client.send(post + b"05\r\nhello\r\n0\r\nSum: 1\r\n\r\n")
+        assert (await client.reply()).status == 200
+        assert origin.heads[1] == b"5\r\nhello\r\n0\r\nsum: 1\r\n\r\n"
 
 
 @pytest.mark.parametrize(
@@ -90,6 +95,18 @@ async def test_malformed_chunks_end_both_connections(tmp_path: Path, chunk: byte
         assert (reply.status, reply.field("connection")) == (400, "close")
         assert await client.rest() == b""
         assert len(world.egress.pool) == 0
+
+
+async def test_malformed_chunks_that_wait_for_the_origin_are_the_clients_fault(
+    tmp_path: Path,
+) -> None:
+    async with reading(1000).running() as origin, opened(tmp_path, web(origin)) as world:
+        client = await world.client()
+        post = get(f"example.com:{origin.port}", "/", "Transfer-Encoding: chunked", method="POST")
+        client.send(post + b"zz\r\n")
+        reply = await client.reply()
+        assert (reply.status, reply.field("x-deny-reason")) == (400, "request-malformed")
+        assert await client.rest() == b""
 
 
 async def test_passes_100_continue_through(tmp_path: Path) -> None:
@@ -121,13 +138,15 @@ async def test_passes_early_hints_through(tmp_path: Path) -> None:
 
 async def test_bounds_interim_responses(tmp_path: Path) -> None:
     """threats.md, "HTTP itself": "unbounded header, body, stream counts"."""
-    async with saying(b"HTTP/1.1 102 Processing\r\n\r\n" * 40).running() as origin:
-        async with opened(tmp_path, web(origin)) as world:
-            client = await world.client()
-            client.send(get(f"example.com:{origin.port}"))
-            seen = [(await client.head()).split(b" ")[1] for _ in range(17)]
-            assert seen == [b"102"] * 16 + [b"502"]
-            assert world.metrics.bounds.value("interim_responses") == 1
+    async with (
+        saying(b"HTTP/1.1 102 Processing\r\n\r\n" * 40).running() as origin,
+        opened(tmp_path, web(origin)) as world,
+    ):
+        client = await world.client()
+        client.send(get(f"example.com:{origin.port}"))
+        seen = [(await client.head()).split(b" ")[1] for _ in range(17)]
+        assert seen == [b"102"] * 16 + [b"502"]
+        assert world.metrics.bounds.value("interim_responses") == 1
 
 
 async def test_a_final_response_may_come_before_the_content_was_sent(tmp_path: Path) -> None:
@@ -160,23 +179,27 @@ async def test_a_response_until_the_end_is_chunked_for_the_client(tmp_path: Path
 async def test_an_http_1_0_client_gets_no_chunks(
     tmp_path: Path, answer: bytes, close: bool
 ) -> None:
-    async with saying(answer, close=close).running() as origin:
-        async with opened(tmp_path, web(origin)) as world:
-            client = await world.client()
-            client.send(f"GET http://example.com:{origin.port}/ HTTP/1.0\r\n\r\n".encode())
-            head = (await client.head()).lower()
-            assert b"transfer-encoding" not in head
-            assert b"connection: close" in head
-            assert await client.rest() == b"ok"
-            assert b"via: 1.0 sallyport" in origin.heads[0]
+    async with (
+        saying(answer, close=close).running() as origin,
+        opened(tmp_path, web(origin)) as world,
+    ):
+        client = await world.client()
+        client.send(f"GET http://example.com:{origin.port}/ HTTP/1.0\r\n\r\n".encode())
+        head = (await client.head()).lower()
+        assert b"transfer-encoding" not in head
+        assert b"connection: close" in head
+        assert await client.rest() == b"ok"
+        assert b"via: 1.0 sallyport" in origin.heads[0]
 
 
 async def test_an_http_1_0_client_gets_no_interim_response(tmp_path: Path) -> None:
-    async with saying(b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK).running() as origin:
-        async with opened(tmp_path, web(origin)) as world:
-            client = await world.client()
-            client.send(f"GET http://example.com:{origin.port}/ HTTP/1.0\r\n\r\n".encode())
-            assert (await client.head()).startswith(b"HTTP/1.1 200 ")
+    async with (
+        saying(b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK).running() as origin,
+        opened(tmp_path, web(origin)) as world,
+    ):
+        client = await world.client()
+        client.send(f"GET http://example.com:{origin.port}/ HTTP/1.0\r\n\r\n".encode())
+        assert (await client.head()).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize(
@@ -223,21 +246,25 @@ async def test_a_malformed_response_is_a_bad_gateway(tmp_path: Path, answer: byt
 
 async def test_a_response_that_breaks_off_is_seen_to(tmp_path: Path) -> None:
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"
-    async with saying(answer, close=True).running() as origin:
-        async with opened(tmp_path, web(origin)) as world:
-            client = await world.client()
-            client.send(get(f"example.com:{origin.port}"))
-            assert (await client.head()).startswith(b"HTTP/1.1 200 OK\r\n")
-            assert await client.rest() == b"half"
+    async with (
+        saying(answer, close=True).running() as origin,
+        opened(tmp_path, web(origin)) as world,
+    ):
+        client = await world.client()
+        client.send(get(f"example.com:{origin.port}"))
+        assert (await client.head()).startswith(b"HTTP/1.1 200 OK\r\n")
+        assert await client.rest() == b"half"
 
 
 async def test_malformed_chunks_of_an_origin_break_the_response_off(tmp_path: Path) -> None:
-    async with saying(CHUNKED + b"2\r\nok\r\nXX").running() as origin:
-        async with opened(tmp_path, web(origin)) as world:
-            client = await world.client()
-            client.send(get(f"example.com:{origin.port}"))
-            await client.head()
-            assert not (await client.rest()).endswith(b"0\r\n\r\n")
+    async with (
+        saying(CHUNKED + b"2\r\nok\r\nXX").running() as origin,
+        opened(tmp_path, web(origin)) as world,
+    ):
+        client = await world.client()
+        client.send(get(f"example.com:{origin.port}"))
+        await client.head()
+        assert not (await client.rest()).endswith(b"0\r\n\r\n")
 
 
 async def test_what_follows_a_response_reaches_nobody(tmp_path: Path) -> None:
@@ -282,26 +309,30 @@ async def test_an_origin_that_closes_without_a_response(tmp_path: Path) -> None:
 
 async def test_an_origin_that_says_nothing_is_given_up(tmp_path: Path) -> None:
     limits = msgspec.structs.replace(QUICK, response_head_s=0.05)
-    async with saying(b"").running() as origin:
-        async with opened(tmp_path, web(origin), limits=limits) as world:
-            reply = await world.ask(get(f"example.com:{origin.port}"))
-            assert (reply.status, reply.field("x-deny-reason")) == (504, "upstream-timeout")
-            assert world.metrics.bounds.value("response_head_s") == 1
+    async with (
+        saying(b"").running() as origin,
+        opened(tmp_path, web(origin), limits=limits) as world,
+    ):
+        reply = await world.ask(get(f"example.com:{origin.port}"))
+        assert (reply.status, reply.field("x-deny-reason")) == (504, "upstream-timeout")
+        assert world.metrics.bounds.value("response_head_s") == 1
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"])
 async def test_content_that_stops_coming_ends_the_exchange(tmp_path: Path, answer: bytes) -> None:
     """threats.md, "HTTP itself": "Slow loris on head, body, TLS hello"."""
     limits = msgspec.structs.replace(QUICK, requests_in_body_s=0.05)
-    async with saying(answer).running() as origin:
-        async with opened(tmp_path, web(origin), limits=limits) as world:
-            client = await world.client()
-            length = () if answer else ("Content-Length: 9",)
-            client.send(
-                get(f"example.com:{origin.port}", "/", *length, method="PUT") + b"x" * len(length)
-            )
-            assert (await client.rest()).endswith(b"half" if answer else b"")
-            assert world.metrics.bounds.value("requests_in_body_s") == 1
+    async with (
+        saying(answer).running() as origin,
+        opened(tmp_path, web(origin), limits=limits) as world,
+    ):
+        client = await world.client()
+        length = () if answer else ("Content-Length: 9",)
+        client.send(
+            get(f"example.com:{origin.port}", "/", *length, method="PUT") + b"x" * len(length)
+        )
+        assert (await client.rest()).endswith(b"half" if answer else b"")
+        assert world.metrics.bounds.value("requests_in_body_s") == 1
 
 
 async def switching(world: World, origin: Origin) -> bytes:
@@ -371,7 +402,7 @@ async def test_a_client_that_leaves_takes_its_origin_along(tmp_path: Path) -> No
     gone = asyncio.Event()
     origin = Origin()
 
-    async def script(reader: StreamReader, writer: StreamWriter) -> None:
+    async def script(reader: StreamReader, _writer: StreamWriter) -> None:
         await origin.read_head(reader)
         await reader.read()
         gone.set()
@@ -416,14 +447,29 @@ async def test_a_client_that_does_not_read_stops_the_origin(tmp_path: Path) -> N
         client.send(get(f"example.com:{origin.port}"))
         await client.head()
         await client.exactly(1)
-        client.writer.transport.pause_reading()
+        client.pause()
         before = -1
         while before != sent:  # the kernel's buffers fill up, then nothing moves
             before = sent
             await asyncio.sleep(0.1)
         assert sent < octets // 2
-        client.writer.transport.resume_reading()
+        client.resume()
         assert len(await client.exactly(octets - 1)) == octets - 1
+
+
+async def test_an_origin_is_read_again_after_a_client_that_was_full(tmp_path: Path) -> None:
+    many = 8 << 20  # more than the kernel takes, in one response
+    big = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % many + bytes(many)
+    limits = msgspec.structs.replace(QUICK, tunnel_buffer_octets=4096)
+    async with (
+        saying(big, OK).running() as origin,
+        opened(tmp_path, web(origin), limits=limits) as world,
+    ):
+        for content in (bytes(many), b"ok"):
+            client = await world.client()
+            client.send(get(f"example.com:{origin.port}"))
+            assert (await client.reply()).body == content
+        assert origin.connections == 1
 
 
 async def test_an_origin_that_does_not_read_stops_the_client(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from rules.ruleset import AllowRule
 from tests.proxy.egress.world import LOOPBACK, Origin, get, opened, saying, settled
 from tests.rules.written import allow, deny
 
+UNKNOWN: Any = "approve"  # an obligation of a later version
+
 
 def web(origin: Origin, *hosts: str, **keys: Any) -> AllowRule:
     names = hosts or ("example.com",)
@@ -232,10 +234,12 @@ async def test_says_that_the_generation_changed(tmp_path: Path) -> None:
         assert origin.heads == []
 
 
-async def test_an_obligation_that_is_not_known_is_a_denial(tmp_path: Path) -> None:
+async def test_an_obligation_that_is_not_known_is_a_denial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with Origin().running() as origin, opened(tmp_path, web(origin)) as world:
-        strange = Decision(Verdict.ALLOW, Reason.RULE, obligations=(object(),))
-        world.authorizer.authorize = lambda _flow, _facts: strange  # type: ignore[method-assign]
+        strange = Decision(Verdict.ALLOW, Reason.RULE, obligations=(UNKNOWN,))
+        monkeypatch.setattr(world.authorizer, "authorize", lambda _flow, _facts: strange)
         reply = await world.ask(get(f"example.com:{origin.port}"))
         assert (reply.status, reply.field("x-deny-reason")) == (503, "internal-error")
         assert origin.connections == 0

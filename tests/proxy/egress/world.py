@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -105,6 +105,14 @@ class Peer:
 
     def abort(self) -> None:
         self.writer.transport.abort()
+
+    def pause(self) -> None:
+        """Read no more."""
+        cast("asyncio.Transport", self.writer.transport).pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        cast("asyncio.Transport", self.writer.transport).resume_reading()
 
     def reset(self) -> None:
         """Close with a reset."""

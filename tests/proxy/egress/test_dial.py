@@ -1,0 +1,180 @@
+"""From an allowed origin to a connection to an address that was decided on."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from proxy.egress.dial import Undialled, dial, endpoint, interleave, is_allowed
+from proxy.egress.errand import Errand
+from proxy.egress.origin import OriginConnection, OriginKey
+from proxy.flow import Flow, Plane
+from rules.address import parse_address
+from rules.decision import Decision, Reason, Verdict
+from rules.facts import Connect, Evidence, Principal
+from rules.name import parse
+from rules.rtype import AAAA, A
+from tests.proxy.egress.world import LOOPBACK, QUICK, Origin, addresses, opened
+from tests.rules.written import allow
+
+ME = Principal("me", (Evidence.LISTENER,))
+BOTH = frozenset({A, AAAA})
+
+
+def errand_to(port: int, host: str = "example.com") -> Errand:
+    literal = host[0].isdigit()
+    connect = Connect(ME, parse_address(host) if literal else parse(host), port)
+    return Errand(
+        Flow("0" * 32, ME, Plane.HTTP), connect, OriginKey(ME, connect.host, connect.port)
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "tried"),
+    [
+        ([], []),
+        (["192.0.2.1"], ["192.0.2.1"]),
+        (["192.0.2.1", "192.0.2.2"], ["192.0.2.1", "192.0.2.2"]),
+        (
+            ["2001:db8::1", "2001:db8::2", "192.0.2.1"],
+            ["2001:db8::1", "192.0.2.1", "2001:db8::2"],
+        ),
+        (["192.0.2.1", "2001:db8::1", "2001:db8::2"], ["192.0.2.1", "2001:db8::1", "2001:db8::2"]),
+    ],
+)
+def test_families_take_turns(given: list[str], tried: list[str]) -> None:
+    """RFC 8305, section 4."""
+    assert interleave(addresses(*given)) == addresses(*tried)
+
+
+async def test_dials_the_address_that_was_decided_on(tmp_path: Path) -> None:
+    async with Origin().running() as origin:
+        rule = allow("example.com", ports=[origin.port], addresses=[LOOPBACK])
+        async with opened(tmp_path, rule) as world:
+            world.names.flow = "f" * 32
+            errand = errand_to(origin.port)
+            connection = await dial(world.egress, errand, BOTH)
+            assert isinstance(connection, OriginConnection)
+            peer = connection.transport.get_extra_info("peername")
+            assert peer[:2] == ("127.0.0.1", origin.port)
+            assert errand.flow.id == "f" * 32
+            assert world.names.asked == [("example.com", BOTH)]
+
+
+async def test_drops_the_addresses_that_are_refused(tmp_path: Path) -> None:
+    """threats.md, "Between name and address": "Rebinding"."""
+    async with Origin().running() as origin:
+        rule = allow("example.com", ports=[origin.port], addresses=["127.0.0.1/32"])
+        async with opened(tmp_path, rule) as world:
+            world.names.table["example.com"] = ["10.0.0.1", "127.0.0.1", "169.254.169.254"]
+            connection = await dial(world.egress, errand_to(origin.port), BOTH)
+            assert isinstance(connection, OriginConnection)
+            assert connection.address_text == "127.0.0.1"
+
+
+async def test_goes_on_to_the_next_address_when_one_refuses(tmp_path: Path) -> None:
+    async with Origin().running() as origin:
+        rule = allow("example.com", ports=[origin.port], addresses=[LOOPBACK, "::1/128"])
+        async with opened(tmp_path, rule) as world:
+            world.names.table["example.com"] = ["::1", "127.0.0.9", "127.0.0.1"]
+            connection = await dial(world.egress, errand_to(origin.port), BOTH)
+            assert isinstance(connection, OriginConnection)
+            assert connection.address_text == "127.0.0.1"
+
+
+async def test_begins_the_next_attempt_while_one_hangs(tmp_path: Path) -> None:
+    """RFC 8305, section 5."""
+    limits = msgspec.structs.replace(QUICK, connect_stagger_s=0.02)
+    with hanging() as port:
+        rule = allow("example.com", ports=[port], addresses=[LOOPBACK])
+        async with (
+            Origin().running("127.0.0.1", port),
+            opened(tmp_path, rule, limits=limits) as world,
+        ):
+            world.names.table["example.com"] = [HANGING, "127.0.0.1"]
+            connection = await dial(world.egress, errand_to(port), BOTH)
+            assert isinstance(connection, OriginConnection)
+            assert connection.address_text == "127.0.0.1"
+
+
+async def test_gives_up_after_a_while(tmp_path: Path) -> None:
+    limits = msgspec.structs.replace(QUICK, connect_s=0.05)
+    with hanging() as port:
+        rule = allow("example.com", ports=[port], addresses=[LOOPBACK])
+        async with opened(tmp_path, rule, limits=limits) as world:
+            world.names.table["example.com"] = [HANGING]
+            found = await dial(world.egress, errand_to(port), BOTH)
+            assert isinstance(found, Undialled)
+            assert found.decision.verdict is Verdict.FAIL
+            assert found.decision.reason is Reason.UPSTREAM_TIMEOUT
+            assert world.metrics.bounds.value("connect_s") == 1
+
+
+async def test_tries_a_bounded_number_of_addresses(tmp_path: Path) -> None:
+    limits = msgspec.structs.replace(QUICK, connect_addresses=2)
+    async with Origin().running() as origin:
+        rule = allow("example.com", ports=[origin.port], addresses=[LOOPBACK])
+        async with opened(tmp_path, rule, limits=limits) as world:
+            world.names.table["example.com"] = ["127.0.0.7", "127.0.0.8", "127.0.0.1"]
+            found = await dial(world.egress, errand_to(origin.port), BOTH)
+            assert isinstance(found, Undialled)
+            assert found.decision.reason is Reason.UPSTREAM_UNREACHABLE
+            assert world.metrics.bounds.value("connect_addresses") == 1
+
+
+@pytest.mark.parametrize("found", [[], Decision(Verdict.FAIL, Reason.NO_ADDRESS)])
+async def test_a_name_without_addresses(tmp_path: Path, found: list[str] | Decision) -> None:
+    async with opened(tmp_path, allow("example.com")) as world:
+        world.names.table["example.com"] = found
+        undialled = await dial(world.egress, errand_to(443), BOTH)
+        assert isinstance(undialled, Undialled)
+        assert undialled.decision.reason is Reason.NO_ADDRESS
+
+
+async def test_a_decision_holds_on_the_same_grounds_only(tmp_path: Path) -> None:
+    async with Origin().running() as origin:
+        rule = allow("example.com", ports=[origin.port], addresses=[LOOPBACK])
+        async with opened(tmp_path, rule) as world:
+            errand = errand_to(origin.port)
+            connection = await dial(world.egress, errand, BOTH)
+            assert isinstance(connection, OriginConnection)
+            assert is_allowed(world.egress, errand, connection)
+            assert is_allowed(world.egress, errand, connection)
+            world.own.listeners = {(parse_address("127.0.0.1"), origin.port)}
+            assert not is_allowed(world.egress, errand, connection)
+            world.own.listeners = set()
+            world.use(2, allow("example.com", ports=[origin.port]))
+            assert not is_allowed(world.egress, errand, connection)
+            connection.end()
+
+
+async def test_the_fact_says_whose_address_it_is(tmp_path: Path) -> None:
+    async with opened(tmp_path) as world:
+        world.own.interfaces = {parse_address("192.0.2.1")}
+        own = endpoint(world.egress, errand_to(world.port), parse_address("127.0.0.1"))
+        assert (own.own_listener, own.own_interface) == (True, False)
+        interface = endpoint(world.egress, errand_to(443), parse_address("192.0.2.1"))
+        assert (interface.own_listener, interface.own_interface) == (False, True)
+        literal = endpoint(world.egress, errand_to(443, "192.0.2.7"), parse_address("192.0.2.7"))
+        assert literal.name is None
+
+
+HANGING = "127.0.0.66"
+
+
+@contextmanager
+def hanging() -> Iterator[int]:
+    """Yield a port of `HANGING` whose queue is full, so that one more attempt hangs."""
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.socket())
+        server.bind((HANGING, 0))
+        server.listen(0)
+        port: int = server.getsockname()[1]
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex((HANGING, port))
+        yield port

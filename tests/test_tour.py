@@ -1,0 +1,244 @@
+"""The reading tours of `proxy/__init__.py` are what a real query and a real CONNECT enter."""
+
+import asyncio
+import json
+import re
+import ssl
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType
+from typing import override
+
+import dns.asyncquery
+import dns.message
+import dns.rdatatype
+import dns.rrset
+import pytest
+import uvloop
+
+import proxy
+from proxy.appliance import Appliance
+from proxy.audit import AuditSettings
+from proxy.config import Listen, Settings
+from tests.authority import PrivateAuthority
+from tests.proxy.lines import until
+from tests.proxy.resolver.peers import free_port
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("proxy", "rules", "certs")
+TOOL = 4  # of sys.monitoring's six: 0 debugger, 1 coverage, 2 profiler, 5 optimizer
+START = sys.monitoring.events.PY_START
+WAIT_S = 20.0
+NAME = "example.com"
+TOURS = ("DNS over Do53", "CONNECT")
+
+VALUES = {
+    "rules/address.py",
+    "rules/match.py",
+    "rules/name.py",
+    "rules/rtype.py",
+    "rules/special.py",
+    "proxy/flow.py",
+    "proxy/target.py",
+    "proxy/resolver/answer.py",
+    "proxy/egress/obligations.py",
+}
+"""What is read when wanted: values, and pure functions of values.  So is all of proxy/wire/."""
+
+OTHERS = {
+    # both
+    "proxy/appliance.py": "makes the protocol of each new connection",
+    "proxy/transport/listen.py": "accepting: read once for all listeners",
+    "proxy/transport/own.py": "which addresses are ours: a set look-up for each Endpoint",
+    "proxy/identify.py": "evidence to principal: once a connection, the same on both planes",
+    "proxy/metrics.py": "counting: one increment wherever something happens",
+    "proxy/audit.py": "evidence: hangs at authorize",
+    "proxy/audit_file.py": "evidence, on a thread of its own",
+    "proxy/audit_fold.py": "evidence: repeats into one line",
+    "proxy/audit_line.py": "evidence: a line as octets",
+    "proxy/audit_writer.py": "evidence, on a thread of its own",
+    # the look-up, which a CONNECT shares with a query
+    "proxy/resolver/lookup.py": "cache, upstream, walk, pin: each in a file of its own",
+    "proxy/resolver/cache.py": "a step of lookup",
+    "proxy/resolver/pins.py": "a step of lookup",
+    "proxy/resolver/response.py": "a step of lookup: octets to records",
+    "proxy/resolver/upstream.py": "a step of lookup, in the first tour",
+    "proxy/resolver/upstream_query.py": "how upstream words a question",
+    "proxy/resolver/upstream_udp.py": "how upstream asks over UDP",
+    "proxy/resolver/walk.py": "a step of lookup: every record is a question or an endpoint",
+    # the connection around a tunnel
+    "proxy/egress/admission.py": "how many connections an app may have",
+    "proxy/egress/deadlines.py": "one clock for all limits in seconds",
+    "proxy/egress/hello.py": "the ClientHello at the beginning of a tunnel",
+    "proxy/egress/origin.py": "the connection that dial makes",
+    "proxy/egress/request.py": "plain HTTP: what CONNECT shares with it",
+}
+"""What else is entered, and why a reader need not stop there."""
+
+
+@contextmanager
+def files_entered() -> Iterator[list[str]]:
+    """Collect the files of this repository whose functions are entered, in order of first entry."""
+    seen: dict[str, None] = {}
+
+    def enter(code: CodeType, _offset: int) -> object:
+        path = Path(code.co_filename)
+        if path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in ROOMS:
+            seen.setdefault(str(path.relative_to(ROOT)))
+        return sys.monitoring.DISABLE  # once a code object
+
+    order: list[str] = []
+    sys.monitoring.use_tool_id(TOOL, "tour")
+    sys.monitoring.restart_events()
+    sys.monitoring.register_callback(TOOL, START, enter)
+    sys.monitoring.set_events(TOOL, START)
+    try:
+        yield order
+    finally:
+        sys.monitoring.set_events(TOOL, 0)
+        sys.monitoring.register_callback(TOOL, START, None)
+        sys.monitoring.free_tool_id(TOOL)
+        order.extend(seen)
+
+
+class Nameserver(asyncio.DatagramProtocol):
+    """An upstream that answers 127.0.0.1 to everything."""
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    @override
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        query = dns.message.from_wire(data)
+        reply = dns.message.make_response(query)
+        if query.question[0].rdtype == dns.rdatatype.A:
+            name = query.question[0].name
+            reply.answer.append(dns.rrset.from_text(name, 60, "IN", "A", "127.0.0.1"))
+        self.transport.sendto(reply.to_wire(), addr)  # type: ignore[attr-defined]  # uvloop's
+
+
+async def say_hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello")
+    writer.close()
+
+
+def socket_of(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host, int(port)
+
+
+async def resolve(do53: tuple[str, int]) -> str:
+    query = dns.message.make_query(NAME, "A")
+    reply = await dns.asyncquery.tcp(query, do53[0], WAIT_S, do53[1])
+    return str(reply.answer[0][0])
+
+
+async def fetch(proxy_: tuple[str, int], port: int, context: ssl.SSLContext) -> bytes:
+    reader, writer = await asyncio.open_connection(*proxy_)
+    writer.write(f"CONNECT {NAME}:{port} HTTP/1.1\r\nHost: {NAME}:{port}\r\n\r\n".encode())
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    await writer.start_tls(context, server_hostname=NAME)
+    writer.write(f"GET / HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode())
+    body = await reader.read()
+    writer.close()
+    return body
+
+
+async def walk_tours(folder: Path) -> dict[str, list[str]]:
+    """Run an appliance, ask it over TCP, then connect through it; return the files of each."""
+    authority = PrivateAuthority(folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue([NAME]))
+    origin = await asyncio.start_server(say_hello, "127.0.0.1", 0, ssl=context)
+    port = origin.sockets[0].getsockname()[1]
+    loop = asyncio.get_running_loop()
+    upstream, _ = await loop.create_datagram_endpoint(Nameserver, ("127.0.0.1", 0))
+    appliance = Appliance(settings(folder, port, upstream.get_extra_info("sockname")[1]))
+    ready = await appliance.start()
+    trusting = ssl.create_default_context(cafile=authority.certificate)
+    try:
+        do53, proxy_ = (socket_of(ready.listen[kind][0]) for kind in ("do53", "proxy"))
+        with files_entered() as query:
+            assert await resolve(do53) == "127.0.0.1"
+            # Its end is still the query's: the next tour begins when the connection is gone.
+            await until(lambda: not any(each.connections for each in appliance._listeners))
+        with files_entered() as connect:
+            assert (await fetch(proxy_, port, trusting)).endswith(b"\r\n\r\nhello")
+    finally:
+        await appliance.close()
+        upstream.close()
+        origin.close()
+    return dict(zip(TOURS, (query, connect), strict=True))
+
+
+def settings(folder: Path, origin: int, upstream: int) -> Settings:
+    rules = folder / "rules"
+    rules.mkdir(mode=0o700)
+    allow = {"host": NAME, "ports": [origin], "addresses": ["127.0.0.1/32"]}
+    # By listener: the appliance and its client are one process here, which is never evidence.
+    do53, proxy_ = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    app = {"identity": [{"listener": do53}, {"listener": proxy_}], "allow": [allow]}
+    (rules / "a.yaml").write_text(json.dumps({"apps": {"agent": app}}))
+    return Settings(
+        state=str(folder),
+        rules=(str(rules),),
+        audit=AuditSettings(str(folder / "audit.jsonl")),
+        listen=Listen((do53,), (proxy_,), ()),
+        upstreams=(f"udp://127.0.0.1:{upstream}",),
+    )
+
+
+@pytest.fixture(scope="module")
+def entered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    return uvloop.run(walk_tours(tmp_path_factory.mktemp("tour")))
+
+
+def tour_of(title: str) -> list[str]:
+    """Return the tour as the docstring of the package tells it, as paths."""
+    text = (proxy.__doc__ or "").partition(f"\n{title}:")[2]
+    listed = re.split(r"\n\S|\n\n", text, maxsplit=1)[0]
+    names = [name.strip() for name in listed.replace("\n", " ").split(",")]
+    return [f"{name if name.startswith('rules/') else f'proxy/{name}'}.py" for name in names]
+
+
+@pytest.mark.parametrize("title", TOURS)
+def test_a_tour_has_six_files_that_exist(title: str) -> None:
+    assert len(set(tour_of(title))) == 6
+    assert [name for name in tour_of(title) if not (ROOT / name).is_file()] == []
+
+
+@pytest.mark.parametrize("title", TOURS)
+def test_the_files_of_a_tour_are_entered_in_its_order(
+    entered: dict[str, list[str]], title: str
+) -> None:
+    assert [name for name in entered[title] if name in tour_of(title)] == tour_of(title)
+
+
+@pytest.mark.parametrize("title", TOURS)
+def test_what_comes_between_is_a_value_or_is_named_with_its_reason(
+    entered: dict[str, list[str]], title: str
+) -> None:
+    known = {*tour_of(title), *VALUES, *OTHERS}
+    between = [name for name in entered[title] if not name.startswith("proxy/wire/")]
+    assert [name for name in between if name not in known] == []
+
+
+def test_every_name_in_the_lists_is_of_a_file_that_exists() -> None:
+    assert [name for name in (*VALUES, *OTHERS) if not (ROOT / name).is_file()] == []
+    assert VALUES & OTHERS.keys() == set()
+
+
+@pytest.mark.parametrize("title", TOURS)
+def test_the_architecture_tells_the_same_tours(title: str) -> None:
+    rows = [
+        [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+        for line in (ROOT / "ARCHITECTURE.md").read_text().splitlines()
+        if line.startswith("|")
+    ]
+    at = next(number for number, row in enumerate(rows) if row == list(TOURS))
+    column = [row[TOURS.index(title)] for row in rows[at + 2 : at + 8]]
+    assert column == tour_of(title)
