@@ -9,7 +9,7 @@ Two reading tours, six files each; tests/test_tour.py holds them to what a real 
 
 DNS over Do53:  resolver/do53, resolver/query, resolver/message, authorize, rules/decide,
                 resolver/upstream
-CONNECT:        egress/connection, egress/connect, authorize, rules/decide, egress/dial,
+CONNECT:        egress/connection, identify, authorize, rules/decide, egress/dial,
                 egress/tunnel
 
 Imports point down: cli, demo, appliance, egress, admin and reload, resolver, authorize and

@@ -15,7 +15,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
@@ -24,7 +23,7 @@ import uvloop
 from proxy.admin import Admin
 from proxy.audit import Audit
 from proxy.authorize import Authorizer
-from proxy.banner import Ready, ready_json, ready_table
+from proxy.banner import Ready, ready_json, ready_table, version
 from proxy.binding import Bound, bind_listeners, listening
 from proxy.config import Settings
 from proxy.egress.connection import Egress
@@ -72,7 +71,7 @@ class Appliance:
         self._notes: list[str] = []
         self._closing: list[Callable[[], object]] = []
         self._listeners: list[Listener] = []
-        self.metrics = Metrics(_version())
+        self.metrics = Metrics(version())
         self._suffixes = public_suffixes()
         self._audit = Audit(settings.audit, limits, self.metrics, time.time, os.urandom)
         self._refusals = Refusals(limits, self.metrics)
@@ -210,19 +209,14 @@ async def _run(settings: Settings) -> int:
     ready = await appliance.start()
     gc.freeze()  # rules and modules stay: the cyclic collector need not walk them again
     if settings.json:
+        for note in ready.notes:
+            logger.warning("%s", note)
         print(ready_json(ready), flush=True)  # noqa: T201 - the ready event is our output
     else:
         print(ready_table(ready), flush=True)  # noqa: T201 - so is the table
     await ended.wait()
     await appliance.close()
     return 0
-
-
-def _version() -> str:
-    try:
-        return version("sallyport")
-    except PackageNotFoundError:  # run from a source tree that was never installed
-        return "unknown"
 
 
 def _tune() -> None:

@@ -18,9 +18,13 @@ _PRESENTED_UNKNOWN = Principal(UNKNOWN_APP, (Evidence.TOKEN,))
 
 
 class _ProcessLine(Struct, frozen=True):
-    app: str
+    principal: Principal
     line: IdentityLine
-    keys: int
+    rank: tuple[bool, int]  # listener beats process; then more keys win
+
+    def is_at(self, listener: str) -> bool:
+        """Return whether the line is about connections to `listener`: all its keys must match."""
+        return self.line.listener in {None, listener}
 
 
 class Identifier:
@@ -32,15 +36,21 @@ class Identifier:
 
     def use(self, ruleset: Ruleset) -> None:
         """Take the identity lines of `ruleset` from now on."""
-        lines = [(app, line) for app in ruleset.apps.values() for line in app.identity]
+        lines = [
+            (app.name, line)
+            for app in ruleset.apps.values()
+            for line in app.identity
+            if line.lease is line.spiffe is line.token is None  # no such evidence: never a match
+        ]
         self._listeners = {
-            line.listener: Principal(app.name, (Evidence.LISTENER,))
+            line.listener: Principal(app, (Evidence.LISTENER,))
             for app, line in lines
-            if line.listener is not None
+            if line.listener is not None and not line.is_process
         }
         self._processes = sorted(
-            (_ProcessLine(app.name, line, _keys(line)) for app, line in lines if line.is_process),
-            key=lambda process: -process.keys,
+            (_process_line(app, line) for app, line in lines if line.is_process),
+            key=lambda process: process.rank,
+            reverse=True,
         )
 
     def udp(self, listener: str) -> Principal | None:
@@ -52,7 +62,8 @@ class Identifier:
         principal = self._listeners.get(listener)
         if principal is not None:
             return principal
-        return None if self._processes else UNKNOWN
+        in_play = any(process.is_at(listener) for process in self._processes)
+        return None if in_play else UNKNOWN
 
     def tcp(self, peer: SocketAddress, local: SocketAddress, listener: str) -> Principal:
         """Return who connected from `peer` to our socket `local`, bound as `listener`."""
@@ -60,17 +71,17 @@ class Identifier:
         if principal is not None or not self._processes:
             return principal or UNKNOWN
         owner = self._peers.owner(peer, local)
-        return UNKNOWN if owner is None else self._by_process(owner)
+        return UNKNOWN if owner is None else self._by_process(owner, listener)
 
     def presented_unknown(self) -> Principal:
         """Return the principal of a credential that nobody here issued."""
         return _PRESENTED_UNKNOWN
 
-    def _by_process(self, owner: SocketOwner) -> Principal:
+    def _by_process(self, owner: SocketOwner, listener: str) -> Principal:
         digest: list[str | None] = []  # looked up once, and only when a line of this uid asks
         for process in self._processes:
-            if self._matches(process.line, owner, digest):
-                return Principal(process.app, (Evidence.PROCESS,))
+            if process.is_at(listener) and self._matches(process.line, owner, digest):
+                return process.principal
         return UNKNOWN
 
     def _matches(self, line: IdentityLine, owner: SocketOwner, digest: list[str | None]) -> bool:
@@ -85,5 +96,8 @@ class Identifier:
         return digest[0] is not None and digest[0] == line.exe_sha256
 
 
-def _keys(line: IdentityLine) -> int:
-    return sum(key is not None for key in (line.uid, line.cgroup, line.exe_sha256))
+def _process_line(app: str, line: IdentityLine) -> _ProcessLine:
+    is_bound = line.listener is not None
+    evidence = (Evidence.LISTENER, Evidence.PROCESS) if is_bound else (Evidence.PROCESS,)
+    keys = sum(key is not None for key in (line.uid, line.cgroup, line.exe_sha256))
+    return _ProcessLine(Principal(app, evidence), line, (is_bound, keys))

@@ -52,7 +52,7 @@ OTHERS = {
     "proxy/appliance.py": "makes the protocol of each new connection",
     "proxy/transport/listen.py": "accepting: read once for all listeners",
     "proxy/transport/own.py": "which addresses are ours: a set look-up for each Endpoint",
-    "proxy/identify.py": "evidence to principal: once a connection, the same on both planes",
+    "proxy/identify.py": "evidence to principal: once a connection, in the second tour",
     "proxy/metrics.py": "counting: one increment wherever something happens",
     "proxy/audit.py": "evidence: hangs at authorize",
     "proxy/audit_file.py": "evidence, on a thread of its own",
@@ -70,6 +70,7 @@ OTHERS = {
     "proxy/resolver/walk.py": "a step of lookup: every record is a question or an endpoint",
     # the connection around a tunnel
     "proxy/egress/admission.py": "how many connections an app may have",
+    "proxy/egress/connect.py": "the order of a CONNECT's steps, each in a file of its own",
     "proxy/egress/deadlines.py": "one clock for all limits in seconds",
     "proxy/egress/hello.py": "the ClientHello at the beginning of a tunnel",
     "proxy/egress/origin.py": "the connection that dial makes",

@@ -23,6 +23,7 @@ _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST = 1
 _NLMSG_ERROR = 2
 _INET_DIAG_CGROUP_ID = 21  # linux/inet_diag.h
+_LISTEN = 10  # linux/tcp_states.h
 _ALL_STATES = 0xFFFFFFFF
 _NO_COOKIE = b"\xff" * 8
 _HEADER = struct.Struct("=IHHII")
@@ -56,7 +57,7 @@ class PeerTable:
         self._cgroups = _cgroup_mount()
 
     def owner(self, peer: SocketAddress, local: SocketAddress) -> SocketOwner | None:
-        """Return the owner of the local socket whose address is `peer`; None if it is no more."""
+        """Return the owner of the local socket whose address is `peer`; None if nobody holds it."""
         family = socket.AF_INET6 if ":" in peer[0] else socket.AF_INET
         try:
             self._netlink.send(_ask(family, peer, local))
@@ -91,7 +92,7 @@ class PeerTable:
 
     def _holders(self, owner: SocketOwner, deadline: float) -> list[int] | None:
         folder = self._cgroup_folder(owner, deadline)
-        if folder is None or not owner.inode:
+        if folder is None:
             return None
         wanted = f"socket:[{owner.inode}]"
         holders = []
@@ -155,6 +156,10 @@ def _read_owner(reply: bytes) -> SocketOwner | None:
     if kind == _NLMSG_ERROR or size < _MESSAGE_OCTETS:
         return None
     uid, inode = struct.unpack_from("=II", reply, 16 + 64)
+    # Without an inode nobody holds the socket any more, and before Linux 6.17 its uid reads 0,
+    # which is root's.  A listening one is another's: the kernel offers it where the peer's is gone.
+    if not inode or reply[17] == _LISTEN:
+        return None
     at, cgroup = _MESSAGE_OCTETS, None
     while at + 4 <= size:
         length, attribute = struct.unpack_from("=HH", reply, at)

@@ -117,3 +117,39 @@ def test_a_presented_credential_that_nobody_issued_is_no_ambient_evidence(
 def test_a_peer_that_is_gone_is_unknown(peers: PeerTable) -> None:
     identifier = Identifier(ruleset(me=[IdentityLine("f:1", uid=MY_UID)]), peers)
     assert identifier.tcp(("127.0.0.1", 1), ("127.0.0.1", 2), "127.0.0.1:53") == UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        IdentityLine("f:1", listener="127.0.0.2:53", uid=MY_UID + 1),
+        IdentityLine("f:1", listener="127.0.0.3:53", uid=MY_UID),
+        IdentityLine("f:1", listener="127.0.0.2:53", token="me"),  # noqa: S106 - an app's name
+        IdentityLine("f:1", uid=MY_UID, lease="me"),
+    ],
+)
+def test_every_key_of_a_line_must_match(
+    peers: PeerTable, pair: tuple[tuple[str, int], tuple[str, int]], line: IdentityLine
+) -> None:
+    assert Identifier(ruleset(me=[line]), peers).tcp(*pair, "127.0.0.2:53") == UNKNOWN
+
+
+def test_a_line_with_listener_and_process_beats_one_with_process_alone(
+    peers: PeerTable, pair: tuple[tuple[str, int], tuple[str, int]]
+) -> None:
+    lines = ruleset(
+        me=[IdentityLine("f:1", uid=MY_UID)],
+        box=[IdentityLine("f:2", listener="127.0.0.2:53", uid=MY_UID)],
+    )
+    identifier = Identifier(lines, peers)
+    both = (Evidence.LISTENER, Evidence.PROCESS)
+    assert identifier.tcp(*pair, "127.0.0.2:53") == Principal("box", both)
+    assert identifier.tcp(*pair, "127.0.0.1:53") == Principal("me", (Evidence.PROCESS,))
+
+
+def test_udp_at_a_listener_whose_line_has_a_process_needs_tcp(peers: PeerTable) -> None:
+    """threats.md, Identity: UDP between local users can be forged with IP_PKTINFO."""
+    line = IdentityLine("f:1", listener="127.0.0.2:53", uid=MY_UID)
+    identifier = Identifier(ruleset(box=[line]), peers)
+    assert identifier.udp("127.0.0.2:53") is None
+    assert identifier.udp("127.0.0.1:53") == UNKNOWN

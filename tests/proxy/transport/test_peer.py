@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from proxy.limits import Limits
-from proxy.transport.peer import PeerTable, SocketOwner, _cgroup_mount
+from proxy.transport.peer import PeerTable, SocketAddress, SocketOwner, _cgroup_mount
 
 _CLIENT = """
 import socket, sys
@@ -24,11 +24,11 @@ _INTERPRETER = Path(sys.executable).resolve()
 
 
 @contextmanager
-def connected(address: str = "127.0.0.1") -> Iterator[tuple[object, object, int]]:
+def connected(address: str = "127.0.0.1") -> Iterator[tuple[SocketAddress, SocketAddress, int]]:
     """A connection from another process: its address, ours, its pid."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.create_server((address, 0), family=family) as server:
-        command = [_INTERPRETER, "-c", _CLIENT, address, str(server.getsockname()[1])]
+        command = [str(_INTERPRETER), "-c", _CLIENT, address, str(server.getsockname()[1])]
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         ) as child:
@@ -51,7 +51,7 @@ def table() -> Iterator[PeerTable]:
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_names_uid_and_inode_of_the_peer(table: PeerTable, address: str) -> None:
     with connected(address) as (peer, local, pid):
-        owner = table.owner(peer, local)  # type: ignore[arg-type]
+        owner = table.owner(peer, local)
         held = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
     assert owner is not None
     assert owner.uid == os.getuid()
@@ -60,6 +60,21 @@ def test_names_uid_and_inode_of_the_peer(table: PeerTable, address: str) -> None
 
 def test_a_socket_that_is_not_there_has_no_owner(table: PeerTable) -> None:
     assert table.owner(("127.0.0.1", 1), ("127.0.0.1", 2)) is None
+
+
+def test_a_socket_that_its_process_has_closed_has_no_owner(table: PeerTable) -> None:
+    """threats.md, Identity: what nobody holds any more would read as uid 0 on many kernels."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_connection(server.getsockname()) as client:
+            client.sendall(b"a query")
+        accepted, peer = server.accept()
+        with accepted:
+            assert table.owner(peer, accepted.getsockname()) is None
+
+
+def test_a_listener_on_the_port_of_a_peer_that_is_gone_is_not_the_peer(table: PeerTable) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        assert table.owner(other.getsockname(), ("127.0.0.1", 9)) is None
 
 
 def test_an_address_of_the_wrong_family_has_no_owner(table: PeerTable) -> None:
@@ -86,7 +101,7 @@ def test_the_cgroup_of_the_peer_is_the_one_it_runs_in(table: PeerTable) -> None:
     with connected() as (peer, local, pid):
         lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
         path = next(line[3:] for line in lines if line.startswith("0::"))
-        owner = table.owner(peer, local)  # type: ignore[arg-type]
+        owner = table.owner(peer, local)
     assert owner is not None
     assert owner.cgroup == (root / path.lstrip("/")).stat().st_ino
     assert table.is_in_cgroup(owner, path)
@@ -97,7 +112,7 @@ def test_the_executable_is_that_of_the_one_process_that_holds_the_socket(
 ) -> None:
     cgroup_root()
     with connected() as (peer, local, _):
-        owner = table.owner(peer, local)  # type: ignore[arg-type]
+        owner = table.owner(peer, local)
         assert owner is not None
         digest = table.executable_sha256(owner)
         again = table.executable_sha256(owner)
@@ -109,7 +124,7 @@ def test_a_slow_look_up_for_the_executable_matches_nobody() -> None:
     cgroup_root()
     table = PeerTable(Limits(process_fds=1), lambda: 4e9)
     with connected() as (peer, local, _):
-        owner = table.owner(peer, local)  # type: ignore[arg-type]
+        owner = table.owner(peer, local)
         assert owner is not None
         assert table.executable_sha256(owner) is None
     table.close()
@@ -119,7 +134,7 @@ def test_an_executable_that_is_too_large_matches_nobody() -> None:
     cgroup_root()
     table = PeerTable(Limits(process_exe_octets=1), lambda: 4e9)
     with connected() as (peer, local, _):
-        owner = table.owner(peer, local)  # type: ignore[arg-type]
+        owner = table.owner(peer, local)
         assert owner is not None
         assert table.executable_sha256(owner) is None
     table.close()
