@@ -4,6 +4,7 @@ The order is the security property (design.md): Connect, look-up, Endpoint, dial
 generation, 2xx, ClientHello, tunnel.  No octet of the client goes to the origin before that.
 """
 
+from functools import lru_cache
 from typing import Protocol
 
 from proxy.egress.admission import Admission
@@ -29,6 +30,7 @@ from rules.special import OUR_ZONE
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 _ALLOW = Verdict.ALLOW
+_authority = lru_cache(maxsize=1024)(authority_form)  # agents come back to the same origins
 _UNREADABLE = Decision(Verdict.DENY, Reason.INSPECTION_UNAVAILABLE)
 
 
@@ -50,7 +52,7 @@ def serve(client: Connector, head: RequestHead) -> None:
     Raises:
         PeerError: the target is no authority, or Host names another.
     """
-    host, port = authority_form(head.target)
+    host, port = _authority(head.target)
     if head.host != head.target:
         check_host(head, host, port)
     errand = new_errand(client, host, port)

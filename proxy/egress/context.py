@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from proxy.authorize import Authorizer
+from proxy.egress.allowed import AllowedAddresses
 from proxy.egress.deadlines import Deadlines
 from proxy.egress.pool import OriginPool
 from proxy.flow import Flow
@@ -47,6 +48,7 @@ class Context:
         self.refusals = refusals
         self.wall = wall
         self.entropy = entropy
+        self.allowed = AllowedAddresses(own)
         self.deadlines = Deadlines(limits.proxy_tick_s)
         self.pool = OriginPool(limits, metrics)
         self.connections: dict[str, int] = {}  # open ones by app; an app at 0 has no entry

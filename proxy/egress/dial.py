@@ -5,19 +5,22 @@ decided on (threats.md, "Between name and address").
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain, zip_longest
 
 from msgspec import Struct
 
 from proxy.egress.context import Context
 from proxy.egress.errand import Errand
-from proxy.egress.origin import Grounds, OriginConnection
+from proxy.egress.origin import OriginConnection
 from rules.address import Address
 from rules.decision import Decision, Reason, Verdict
 from rules.facts import Connect, Endpoint
 
 _ALLOW = Verdict.ALLOW
+
+type Target = tuple[Address, str]
+"""An address that was decided on, and its text: that text is what is dialled."""
 
 
 class Undialled(Struct, frozen=True):
@@ -43,24 +46,20 @@ def endpoint(context: Context, errand: Errand, address: Address) -> Endpoint:
 
 
 def is_allowed(context: Context, errand: Errand, origin: OriginConnection) -> bool:
-    """Return whether the origin's address may (still) stand for the errand's host.
+    """Return whether the origin's address may (still) stand for the errand's host."""
+    return not isinstance(_judge(context, errand, origin.address), Undialled)
 
-    The same question on the same grounds has the same answer, and is not asked twice.
-    """
-    own, grounds = context.own, origin.decided
-    generation = context.authorizer.generation
-    if (
-        grounds is not None
-        and grounds.generation == generation
-        and grounds.interfaces is own.interfaces
-        and grounds.listeners is own.listeners
-    ):
-        return True
-    facts = endpoint(context, errand, origin.address)
-    if context.authorizer.authorize(errand.flow, facts).verdict is not _ALLOW:
-        return False
-    origin.decided = Grounds(generation, own.interfaces, own.listeners)
-    return True
+
+def _judge(context: Context, errand: Errand, address: Address) -> str | Undialled:
+    """Decide on an address: return its text, or why it is refused."""
+    text = context.allowed.find(errand.key, address, context.authorizer.generation)
+    if text is not None:
+        return text
+    facts = endpoint(context, errand, address)
+    decision = context.authorizer.authorize(errand.flow, facts)
+    if decision.verdict is not _ALLOW:
+        return Undialled(facts, decision)
+    return context.allowed.add(errand.key, address)
 
 
 async def dial(
@@ -85,15 +84,14 @@ async def dial(
 async def _dial_addresses(
     context: Context, errand: Errand, addresses: Sequence[Address]
 ) -> OriginConnection | Undialled:
-    allowed: list[Address] = []
+    allowed: list[tuple[Address, str]] = []
     refused: Undialled | None = None
     for address in addresses:
-        facts = endpoint(context, errand, address)
-        decision = context.authorizer.authorize(errand.flow, facts)
-        if decision.verdict is _ALLOW:
-            allowed.append(address)
+        judged = _judge(context, errand, address)
+        if not isinstance(judged, Undialled):
+            allowed.append((address, judged))
         elif refused is None:
-            refused = Undialled(facts, decision)
+            refused = judged
     if not allowed and refused is not None:
         return refused
     most = context.limits.connect_addresses
@@ -102,26 +100,26 @@ async def _dial_addresses(
     return await _connect(context, errand, interleave(allowed)[:most])
 
 
-def interleave(addresses: Iterable[Address]) -> list[Address]:
-    """Return the addresses with the families taking turns (RFC 8305, section 4)."""
-    every = list(addresses)
-    if len(every) < 2:
-        return every
-    first = [each for each in every if each.version == every[0].version]
-    other = [each for each in every if each.version != every[0].version]
+def interleave(targets: list[Target]) -> list[Target]:
+    """Return the targets with the families taking turns (RFC 8305, section 4)."""
+    if len(targets) < 2:
+        return targets
+    version = targets[0][0].version
+    first = [each for each in targets if each[0].version == version]
+    other = [each for each in targets if each[0].version != version]
     pairs = chain.from_iterable(zip_longest(first, other))
     return [each for each in pairs if each is not None]
 
 
 async def _connect(
-    context: Context, errand: Errand, addresses: list[Address]
+    context: Context, errand: Errand, targets: list[Target]
 ) -> OriginConnection | Undialled:
     limits = context.limits
     try:
         async with asyncio.timeout(limits.connect_s):
-            if len(addresses) == 1:
-                return await _attempt(context, errand, addresses[0])
-            return await _race(context, errand, addresses)
+            if len(targets) == 1:
+                return await _attempt(context, errand, targets[0])
+            return await _race(context, errand, targets)
     except TimeoutError:
         context.metrics.bounds.add("connect_s")
         reason, text = Reason.UPSTREAM_TIMEOUT, f"no connection within {limits.connect_s:g} s"
@@ -130,23 +128,23 @@ async def _connect(
     return Undialled(errand.connect, context.authorizer.fails(reason, text))
 
 
-async def _attempt(context: Context, errand: Errand, address: Address) -> OriginConnection:
+async def _attempt(context: Context, errand: Errand, target: Target) -> OriginConnection:
     loop = asyncio.get_running_loop()
     _, origin = await loop.create_connection(
-        lambda: OriginConnection(context.deadlines, context.pool.forget, errand.key, address),
-        str(address),
+        lambda: OriginConnection(context.deadlines, context.pool.forget, errand.key, *target),
+        target[1],
         errand.connect.port,
     )
     return origin
 
 
-async def _race(context: Context, errand: Errand, addresses: Sequence[Address]) -> OriginConnection:
+async def _race(context: Context, errand: Errand, targets: Sequence[Target]) -> OriginConnection:
     """Begin an attempt every `connect_stagger_s`, or as one fails; the first wins (RFC 8305, 5).
 
     Raises:
         OSError: every attempt failed; the last one's error.
     """
-    waiting = list(addresses)
+    waiting = list(targets)
     attempts: set[asyncio.Task[OriginConnection]] = set()
     error = OSError("no address")
     try:

@@ -20,17 +20,6 @@ class OriginKey(Struct, frozen=True):
     port: int
 
 
-class Grounds(Struct, frozen=True):
-    """What a decision on an address depends on, beside the address and the key.
-
-    The sets are never changed in place: another set is another ground.
-    """
-
-    generation: int
-    interfaces: set[Address]
-    listeners: set[tuple[Address, int]]
-
-
 class Receiver(Protocol):
     """Who uses the connection just now."""
 
@@ -56,13 +45,12 @@ class Receiver(Protocol):
 class OriginConnection(asyncio.Protocol):
     """A connection to the `address` that was decided on for the host of `key`.
 
-    `forget` is called when the connection is lost while nobody uses it.  `decided` is what the
-    last decision on the address depended on.
+    `forget` is called when the connection is lost while nobody uses it.
     """
 
     __slots__ = (
-        "_deadlines", "_forget", "address", "address_text", "born", "deadline", "decided", "key",
-        "receiver", "rested", "transport",
+        "_deadlines", "_forget", "address", "address_text", "born", "deadline", "key", "receiver",
+        "rested", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -71,11 +59,11 @@ class OriginConnection(asyncio.Protocol):
         forget: "Callable[[OriginConnection], None]",
         key: OriginKey,
         address: Address,
+        address_text: str,
     ) -> None:
         self.key = key
         self.address = address
-        self.address_text = str(address)  # for audit lines, made once
-        self.decided: Grounds | None = None
+        self.address_text = address_text
         self.receiver: Receiver | None = None
         self.rested = False  # it was in the pool: the origin may have closed it meanwhile
         self.deadline = float("inf")

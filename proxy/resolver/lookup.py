@@ -61,7 +61,7 @@ class Lookup:
         self._now = monotonic
         self._caches = Caches(limits, metrics)
         self._pins = Pins(limits, metrics)
-        self._under_way: dict[Key, asyncio.Task[Found]] = {}
+        self._under_way: dict[str, dict[Key, asyncio.Task[Found]]] = {}  # by app
 
     def cached(self, flow: Flow, question: Question, decision: Decision) -> Found | None:
         """Return the cached answer to an allowed question."""
@@ -74,14 +74,21 @@ class Lookup:
         return Found(decision, recorded, entry.answer, entry.age_s(now))
 
     async def find(self, flow: Flow, question: Question, decision: Decision) -> Found:
-        """Ask upstream for an allowed question; the same question of an app is asked once."""
+        """Ask upstream for an allowed question; the same question of an app is asked once.
+
+        An app has at most half of `limits.upstream_in_flight`, so that its names that are slow
+        to answer leave room for the others': beyond that the outcome is `capacity`.
+        """
         key = _key(question)
-        task = self._under_way.get(key)
+        own = self._under_way.setdefault(key[0], {})
+        task = own.get(key)
         if task is None:
+            if len(own) >= max(self._limits.upstream_in_flight // 2, 1):
+                return self._shed(flow, question)
             work = self._find(flow, question, decision)
             task = asyncio.get_running_loop().create_task(work)
-            self._under_way[key] = task
-            task.add_done_callback(lambda _: self._under_way.pop(key, None))
+            own[key] = task
+            task.add_done_callback(lambda _: self._ended(key))
         return await asyncio.shield(task)  # one waiter that gives up ends nobody else's look-up
 
     async def resolve(self, flow: Flow, name: DomainName, types: frozenset[int]) -> Resolution:
@@ -99,11 +106,22 @@ class Lookup:
 
     async def close(self) -> None:
         """End what is under way."""
-        tasks = list(self._under_way.values())
+        tasks = [task for own in self._under_way.values() for task in own.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._upstreams.close()
+
+    def _ended(self, key: Key) -> None:
+        own = self._under_way[key[0]]
+        del own[key]
+        if not own:
+            del self._under_way[key[0]]
+
+    def _shed(self, flow: Flow, question: Question) -> Found:
+        self._metrics.bounds.add("upstream_in_flight")
+        failure = self._authorizer.fails(Reason.CAPACITY, "too many look-ups are under way")
+        return Found(failure, self._authorizer.record(flow, question, failure))
 
     async def _addresses(
         self, flow: Flow, name: DomainName, rtype: int

@@ -5,6 +5,7 @@ question is allowed to this very app; and no answer is handed out before every a
 was decided on and pinned.  `serve` answers what it can at once; a `Miss` is finished as a task.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Literal
 
@@ -30,6 +31,8 @@ from rules.name import ROOT, DomainName
 from rules.rtype import ANY
 from rules.special import OUR_ZONE
 from rules.suffix import PublicSuffixes
+
+logger = logging.getLogger(__name__)
 
 _WHY = f"._why.{OUR_ZONE}"
 _OUTCOME: dict[Verdict, DnsOutcome] = {
@@ -92,8 +95,14 @@ class Resolver:
         if asker.principal is None:
             self._metrics.dns_queries.add(asker.transport, "truncated")
             return truncated(query)
-        flow = self._flow(asker.principal, asker)
-        question = Question(asker.principal, query.name, query.rtype)
+        try:
+            return self._decide(query, asker.principal, asker)
+        except Exception as error:  # noqa: BLE001 - a bug of ours ends one query, not the plane
+            return self._broken(query, asker, error)
+
+    def _decide(self, query: Query, principal: Principal, asker: Asker) -> bytes | Miss:
+        flow = self._flow(principal, asker)
+        question = Question(principal, query.name, query.rtype)
         decision = self._authorizer.authorize(flow, question)
         if decision.verdict is not Verdict.ALLOW:
             return self._refuse(query, flow, question, decision, asker)
@@ -110,8 +119,11 @@ class Resolver:
 
     async def finish(self, miss: Miss) -> bytes:
         """Return the reply to a miss."""
-        found = await self._lookup.find(miss.flow, miss.question, miss.decision)
-        return self._reply(miss.query, found, miss.asker)
+        try:
+            found = await self._lookup.find(miss.flow, miss.question, miss.decision)
+            return self._reply(miss.query, found, miss.asker)
+        except Exception as error:  # noqa: BLE001 - as in `serve`
+            return self._broken(miss.query, miss.asker, error)
 
     def shed(self, miss: Miss, bound: str) -> bytes:
         """Return the reply to a miss for which there is no room: `capacity`."""
@@ -122,6 +134,15 @@ class Resolver:
     def hit_bound(self, bound: str) -> None:
         """Count that a named limit was met."""
         self._metrics.bounds.add(bound)
+
+    def _broken(self, query: Query, asker: Asker, error: Exception) -> bytes:
+        """Return the reply to a query that met a bug of ours; its id is that of the log's line."""
+        unique = new_id(self._wall(), self._entropy(10))
+        logger.error("%s: no answer to %s", unique, query.name, exc_info=error)
+        decision = Decision(Verdict.FAIL, Reason.INTERNAL_ERROR)
+        how = advise(decision, "")
+        reply = refusal(query, decision, unique, how, None, asker.limit_octets)
+        return self._sent(reply, Verdict.FAIL, asker)
 
     def _flow(self, principal: Principal, asker: Asker) -> Flow:
         unique = new_id(self._wall(), self._entropy(10))

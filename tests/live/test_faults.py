@@ -201,7 +201,7 @@ def test_without_ipv6_the_default_listeners_of_it_are_skipped(configured: Folder
             assert listen["do53"] == ["127.0.0.1:5300"]
             assert listen["proxy"] == ["127.0.0.1:3128"]
             until(lambda: "::1" in appliance.stderr, "the warning that names what is skipped")
-        configured.configure('listen: {proxy: ["[::1]:3128"]}\n')
+        configured.configure('listen: {proxy: ["127.0.0.1:3128", "[::1]:3128"]}\n')
         with launched(alone, configured) as appliance:
             code, said = appliance.wait()
         assert code == 4, said

@@ -50,7 +50,9 @@ class Line:
         key = OriginKey(Principal("me"), parse("example.com"), self.server.port)
         address = parse_address("127.0.0.1")
         _, self.connection = await asyncio.get_running_loop().create_connection(
-            lambda: OriginConnection(self.deadlines, self.forgotten.append, key, address),
+            lambda: OriginConnection(
+                self.deadlines, self.forgotten.append, key, address, "127.0.0.1"
+            ),
             "127.0.0.1",
             self.server.port,
         )

@@ -32,7 +32,7 @@ class Resting:
         key = self.key(host, app)
         _, connection = await asyncio.get_running_loop().create_connection(
             lambda: OriginConnection(
-                self.deadlines, self.pool.forget, key, parse_address("127.0.0.1")
+                self.deadlines, self.pool.forget, key, parse_address("127.0.0.1"), "127.0.0.1"
             ),
             self._origin.host,
             self._origin.port,

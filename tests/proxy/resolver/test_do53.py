@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dns.message
 import dns.rcode
+import pytest
 from msgspec import Struct
 
 from proxy.identify import Identifier
@@ -237,3 +238,40 @@ async def test_garbage_over_udp_gets_no_reply_and_harms_nobody(tmp_path: Path) -
             client.send(wire("example.com", 77))
             reply = await asyncio.get_running_loop().sock_recv(client, 4096)
     assert reply[:2] == b"\0\x4d"
+
+
+async def test_many_queries_of_one_read_are_served_in_turns(tmp_path: Path) -> None:
+    """threats.md, Parser, transport, cache: TCP pipelining without a cap starves the others."""
+    many = framed(*(wire("denied.example", unique) for unique in range(500)))
+    async with hostile(nothing) as peer, served(BY_LISTENER, peer.url("udp"), tmp_path) as it:
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(many)
+        writer.write_eof()
+        first = await read_message(reader)
+        refused = it.parts.metrics.dns_queries.value("tcp", "refused")
+        rest = [await read_message(reader) for _ in range(499)]
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+    assert refused < 500
+    assert [each.id for each in (first, *rest)] == list(range(500))
+
+
+async def test_a_client_that_does_not_read_is_not_served_on(tmp_path: Path) -> None:
+    """threats.md, Parser, transport, cache: answers to nobody would fill the memory."""
+    many = framed(*(wire("denied.example", unique) for unique in range(60_000)))
+    limits = Limits(dns_tcp_idle_s=0.3, audit_quota_octets=1 << 30)
+    async with (
+        hostile(nothing) as peer,
+        served(BY_LISTENER, peer.url("udp"), tmp_path, limits) as it,
+    ):
+        _, writer = await asyncio.open_connection("127.0.0.1", it.port, limit=1)
+        writer.write(many)
+        with pytest.raises(ConnectionError):  # cut: it read nothing for longer than the limit
+            await writer.drain()
+        refused = it.parts.metrics.dns_queries.value("tcp", "refused")
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+    assert 0 < refused < 60_000
+    assert it.parts.metrics.bounds.value("dns_tcp_idle_s") == 1

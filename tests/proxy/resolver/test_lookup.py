@@ -176,3 +176,25 @@ async def test_a_dead_upstream_is_a_failure_with_its_reason(tmp_path: Path) -> N
         resolution = await parts.lookup.resolve(flow(), NAME, frozenset({A}))
     assert resolution.failure is not None
     assert resolution.failure.reason is Reason.UPSTREAM_TIMEOUT
+
+
+async def test_slow_names_of_one_app_leave_room_for_the_look_ups_of_another(
+    tmp_path: Path,
+) -> None:
+    """threats.md, Parser, transport, cache: exhaustion by one asker."""
+    hosts = [parse(f"slow{number}.example") for number in range(4)]
+    greedy = App("me", allows=(allow(*(exact(host) for host in hosts)),))
+    rules, limits = ruleset(me=greedy, other=ALLOWED), Limits(upstream_in_flight=6)
+
+    def slow(query: bytes) -> Iterable[bytes]:
+        return () if b"slow" in query.lower() else (answer(query, PUBLIC),)
+
+    async with hostile(slow) as peer, composed(rules, peer.url("udp"), tmp_path, limits) as parts:
+        silent = [asyncio.create_task(find(parts, flow(), host)) for host in hosts[:3]]
+        await asyncio.sleep(0)  # they are under way now
+        beyond = await find(parts, flow(), hosts[3])
+        others = await find(parts, flow("2", OTHER))
+        for task in silent:
+            task.cancel()
+    assert (beyond, others) == (Reason.CAPACITY, Reason.RULE)
+    assert parts.metrics.bounds.value("upstream_in_flight") == 1

@@ -245,3 +245,23 @@ async def test_no_type_of_a_refused_name_leaves(tmp_path: Path, rtype: str) -> N
     async with hostile(public) as upstream, composed(RULES, upstream.url("udp"), tmp_path) as parts:
         await ask(parts, query("4d2.example.org", rtype))
         assert upstream.queries == []
+
+
+async def test_a_bug_of_ours_is_answered_and_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exception ends one query with `internal-error`, never the plane."""
+
+    def broken(*_: object, **__: object) -> str:
+        raise ArithmeticError("a bug")
+
+    async with hostile(public) as upstream, composed(RULES, upstream.url("udp"), tmp_path) as parts:
+        monkeypatch.setattr(parts.authorizer, "record", broken)
+        at_once = await ask(parts, query("denied.example"))
+        after_a_miss = await ask(parts, query("example.com"))
+    for reply in (at_once, after_a_miss):
+        assert reply.rcode() == dns.rcode.SERVFAIL
+        ((_, text),) = errors(reply)
+        assert text.startswith("sallyport internal-error ")
+        assert text.split()[2] in caplog.text
+    assert "ArithmeticError: a bug" in caplog.text
