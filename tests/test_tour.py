@@ -61,6 +61,7 @@ OTHERS = {
     "proxy/audit_writer.py": "evidence, on a thread of its own",
     # the look-up, which a CONNECT shares with a query
     "proxy/resolver/lookup.py": "cache, upstream, walk, pin: each in a file of its own",
+    "proxy/resolver/known.py": "saves query to read the same octets again",
     "proxy/resolver/cache.py": "a step of lookup",
     "proxy/resolver/pins.py": "a step of lookup",
     "proxy/resolver/response.py": "a step of lookup: octets to records",
@@ -69,6 +70,7 @@ OTHERS = {
     "proxy/resolver/upstream_udp.py": "how upstream asks over UDP",
     "proxy/resolver/walk.py": "a step of lookup: every record is a question or an endpoint",
     # the connection around a tunnel
+    "proxy/egress/allowed.py": "which addresses of an origin were allowed a moment ago",
     "proxy/egress/admission.py": "how many connections an app may have",
     "proxy/egress/connect.py": "the order of a CONNECT's steps, each in a file of its own",
     "proxy/egress/deadlines.py": "one clock for all limits in seconds",

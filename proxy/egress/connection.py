@@ -20,6 +20,7 @@ from proxy.metrics import RequestKind
 from proxy.target import authority, describe
 from proxy.transport.listen import Listener
 from proxy.wire.head import BodyKind, RequestHead, read_request
+from proxy.wire.section import SectionMemory
 from rules.address import Address
 from rules.decision import Decision, Reason, Verdict
 from rules.facts import Connect, Facts, Principal
@@ -37,7 +38,8 @@ class ClientConnection(asyncio.Protocol):
     """Reads heads one after the other; while a request is under way nothing else is begun."""
 
     __slots__ = (
-        "_buffer", "_ended", "_exchange", "_full", "_gone", "_in_head", "_listener", "_paused",
+        "_buffer", "_ended", "_exchange", "_full", "_gone", "_in_head", "_listener", "_memory",
+        "_paused",
         "_task", "admission", "authority", "context", "deadline", "errand", "principal",
         "transport",
     )  # fmt: skip
@@ -45,6 +47,7 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, context: Context, listener: Listener) -> None:
         self.context = context
         self._listener = listener
+        self._memory = SectionMemory(b"host")
         self._buffer = b""
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
@@ -305,7 +308,7 @@ class ClientConnection(asyncio.Protocol):
     def _proceed(self) -> None:
         """Serve what is in the buffer, one request after the other."""
         while self._buffer and not (self._gone or self._full or self.is_busy):
-            parsed = read_request(self._buffer, self.context.limits)
+            parsed = read_request(self._buffer, self.context.limits, self._memory)
             if parsed is None:
                 if not self._in_head:
                     self._in_head = True

@@ -21,7 +21,6 @@ from proxy.wire.head import (
     Body,
     BodyKind,
     ResponseHead,
-    end_to_end,
     read_response,
     write_response,
 )
@@ -201,7 +200,9 @@ class Exchange:
 
     def _receive_head(self, data: bytes) -> None:
         while data:
-            parsed = read_response(data, self.order.facts.method, self._context.limits)
+            parsed = read_response(
+                data, self.order.facts.method, self._context.limits, self.origin.memory
+            )
             if parsed is None:
                 break
             head, octets = parsed
@@ -222,8 +223,9 @@ class Exchange:
             self._context.metrics.bounds.add("interim_responses")
             raise upstream_malformed("too many interim responses")
         if self.order.minor == 1:  # RFC 9110, section 15.2: not to HTTP/1.0
-            fields = _forwardable(head)
-            self.client.transport.write(write_response(head.status, head.phrase, fields))
+            fields = [_VIA[head.minor]]
+            octets = write_response(head.status, head.phrase, fields, head.kept)
+            self.client.transport.write(octets)
 
     def _switch(self, head: ResponseHead, data: bytes) -> None:
         """Leave HTTP, when that is exactly what the request asked for (RFC 9110, 7.8)."""
@@ -231,16 +233,16 @@ class Exchange:
         upgrades = [value.lower() for name, value in head.fields if name == b"upgrade"]
         if not wanted or upgrades != [wanted] or b"upgrade" not in head.options:
             raise upstream_malformed("101 to a request that did not ask for it")
-        fields = _forwardable(head)
-        fields += [(b"connection", b"upgrade"), (b"upgrade", wanted)]
+        fields = [_VIA[head.minor], (b"connection", b"upgrade"), (b"upgrade", wanted)]
         self.origin.receiver = None
-        self.client.transport.write(write_response(_SWITCHING, head.phrase, fields))
+        octets = write_response(_SWITCHING, head.phrase, fields, head.kept)
+        self.client.transport.write(octets)
         self.client.switched(self.order, self.origin, data)
 
     def _begin_response(self, head: ResponseHead, data: bytes) -> None:
         self._reusable = head.persistent
         kind = head.body.kind
-        fields = _forwardable(head)
+        fields = [_VIA[head.minor]]
         if kind is BodyKind.CHUNKED or kind is BodyKind.UNTIL_CLOSE:
             self._coded = self.order.minor == 1
             if self._coded:
@@ -252,7 +254,7 @@ class Exchange:
             self._close = True
         if self._close:
             fields.append(_CLOSE)
-        written = write_response(head.status, head.phrase, fields)
+        written = write_response(head.status, head.phrase, fields, head.kept)
         self._reader = reader = reader_of(head.body, self._context.limits, upstream_malformed)
         if not self._coded and head.body.octets == len(data) and kind in _COUNTED:
             self.client.transport.write(written + data)
@@ -304,17 +306,6 @@ class Exchange:
 def via(minor: int) -> Field:
     """Return the Via field of a message that came as HTTP/1.`minor`."""
     return _VIA[minor]
-
-
-def _forwardable(head: ResponseHead) -> list[Field]:
-    fields = [
-        # Alt-Svc would lead the client to HTTP/3, past this proxy (RFC 7838, section 2.4).
-        field
-        for field in end_to_end(head.fields)
-        if field[0] != b"alt-svc"
-    ]
-    fields.append(_VIA[head.minor])
-    return fields
 
 
 def _encode(pieces: Iterable[bytes], reader: ContentReader, *, coded: bool) -> bytes:

@@ -7,6 +7,8 @@ from typing import Protocol, cast, override
 from msgspec import Struct
 
 from proxy.egress.deadlines import Deadlines
+from proxy.wire.head import ALT_SVC
+from proxy.wire.section import SectionMemory
 from rules.address import Address
 from rules.facts import Principal
 from rules.name import DomainName
@@ -49,8 +51,8 @@ class OriginConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_deadlines", "_forget", "address", "address_text", "born", "deadline", "key", "receiver",
-        "rested", "transport",
+        "_deadlines", "_forget", "address", "address_text", "born", "deadline", "key", "memory",
+        "receiver", "rested", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +68,7 @@ class OriginConnection(asyncio.Protocol):
         self.address_text = address_text
         self.receiver: Receiver | None = None
         self.rested = False  # it was in the pool: the origin may have closed it meanwhile
+        self.memory = SectionMemory(ALT_SVC)
         self.deadline = float("inf")
         self.born = 0.0
         self._deadlines = deadlines

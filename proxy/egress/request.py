@@ -17,7 +17,7 @@ from proxy.egress.obligations import read
 from proxy.egress.origin import OriginConnection, OriginKey
 from proxy.errors import PeerError
 from proxy.flow import Flow
-from proxy.wire.fields import Field, request_malformed
+from proxy.wire.fields import Field, request_malformed, write_fields
 from proxy.wire.head import (
     BodyKind,
     RequestHead,
@@ -265,30 +265,30 @@ def _order(
     upgrade = b""
     if head.fields != errand.fields or last or hops is not None:
         upgrade = _upgrade(head)
-        fields = _fields(errand, head, hops, upgrade)
-        errand.written = write_request("", b"", fields)[1:]  # from the space before HTTP/1.1
+        errand.written = _written(errand, head, hops, upgrade)
         is_usual = not (last or upgrade or hops is not None)
         errand.fields = head.fields if is_usual else None
     octets = b"%b %b%b" % (head.method.encode("ascii"), sent, errand.written)
     return Order(errand, facts, decision, octets, head.minor, head.body, upgrade, last)
 
 
-def _fields(errand: Errand, head: RequestHead, hops: int | None, upgrade: bytes) -> list[Field]:
-    """Return the fields that the origin gets."""
+def _written(errand: Errand, head: RequestHead, hops: int | None, upgrade: bytes) -> bytes:
+    """Return the head that the origin gets, from the space before HTTP/1.1."""
     if not errand.host_field:
         host, port = errand.connect.host, errand.connect.port
         spelled = format_host(host) if port == HTTP_PORT else format_authority(host, port)
         errand.host_field = spelled.encode("ascii")
     fields: list[Field] = [(b"host", errand.host_field)]
-    fields += [field for field in end_to_end(head.fields) if field[0] != b"host"]
+    kept = head.kept
     if hops is not None:
-        fields = [field for field in fields if field[0] != b"max-forwards"]
+        counted = (b"host", b"max-forwards")
+        kept = write_fields([each for each in end_to_end(head.fields) if each[0] not in counted])
         fields.append((b"max-forwards", b"%d" % (hops - 1)))
     fields += coding_fields(head.body)
     fields.append(via(head.minor))
     if upgrade:
         fields += [(b"connection", b"upgrade"), (b"upgrade", upgrade)]
-    return fields
+    return write_request("", b"", fields, kept)[1:]
 
 
 def _upgrade(head: RequestHead) -> bytes:

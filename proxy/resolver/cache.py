@@ -9,16 +9,18 @@ from msgspec import Struct
 from proxy.limits import Limits
 from proxy.metrics import Metrics
 from proxy.resolver.answer import Answer
+from proxy.resolver.message import Sections, write_sections
 from rules.name import DomainName
 
 type Key = tuple[str, DomainName, int]
 """The app, the asked name and the asked type."""
 
 
-class CachedAnswer(Struct, frozen=True):
+class CachedAnswer(Struct):
     """An answer, and from and until when it holds, in seconds of the caller's clock.
 
-    `flow` is the errand that it was looked up for.
+    `flow` is the errand that it was looked up for.  Its octets change once a second, with its
+    TTLs, and are kept until then.
     """
 
     answer: Answer
@@ -26,6 +28,17 @@ class CachedAnswer(Struct, frozen=True):
     expires: float
     generation: int
     flow: str
+    _written: Sections | None = None
+    _written_age_s: int = 0
+
+    def sections(self, name: DomainName, question_octets: int, now: float) -> Sections:
+        """Return its sections as of `now`, behind the question for `name` that it answers."""
+        age_s = self.age_s(now)
+        if self._written is None or self._written_age_s != age_s:
+            records, authority = self.answer.records, self.answer.authority
+            self._written = write_sections(name, question_octets, records, authority, age_s)
+            self._written_age_s = age_s
+        return self._written
 
     def age_s(self, now: float) -> int:
         """Return for how many whole seconds the answer has been kept."""

@@ -17,6 +17,7 @@ from proxy.limits import Limits
 from proxy.metrics import Metrics
 from proxy.resolver.answer import Answer
 from proxy.resolver.cache import Caches, Key
+from proxy.resolver.message import Sections
 from proxy.resolver.pins import Pins
 from proxy.resolver.resolution import Resolution
 from proxy.resolver.response import Response, read_response
@@ -26,19 +27,21 @@ from proxy.transport.own import OwnSockets
 from rules.address import Address
 from rules.decision import Decision, Reason, Verdict
 from rules.facts import Endpoint, Facts, Question
-from rules.name import DomainName
+from rules.name import ROOT, DomainName
+
+_TYPE_AND_CLASS_OCTETS = 4
 
 
 class Found(Struct, frozen=True):
     """The outcome of a look-up: an answer under an ALLOW, or why there is none.
 
-    `id` is that of the audit line; `age_s` how long the answer has been in the cache.
+    `id` is that of the audit line; `sections` the answer's octets where the cache has them.
     """
 
     decision: Decision
     id: str
     answer: Answer | None = None
-    age_s: int = 0
+    sections: Sections | None = None
 
 
 class Lookup:
@@ -71,7 +74,8 @@ class Lookup:
             return None
         flow.id = entry.flow  # answer, pin, connection and request are one errand
         recorded = self._authorizer.record(flow, question, decision, cached=True)
-        return Found(decision, recorded, entry.answer, entry.age_s(now))
+        sections = entry.sections(question.name, _question_octets(question.name), now)
+        return Found(decision, recorded, entry.answer, sections)
 
     async def find(self, flow: Flow, question: Question, decision: Decision) -> Found:
         """Ask upstream for an allowed question; the same question of an app is asked once.
@@ -179,6 +183,11 @@ class Lookup:
         now, generation = self._now(), self._authorizer.generation
         self._pins.pin(_key(question), answer, now, generation, flow.id)
         self._caches.put(_key(question), answer, now, generation, flow.id)
+
+
+def _question_octets(name: DomainName) -> int:
+    # RFC 1035, section 4.1.2: a length for each dot, one for the first label, and the root's.
+    return (1 if name == ROOT else len(name) + 2) + _TYPE_AND_CLASS_OCTETS
 
 
 def _key(question: Question) -> Key:

@@ -84,6 +84,14 @@ class ExtendedError(Struct, frozen=True):
     text: str = ""
 
 
+class Sections(Struct, frozen=True):
+    """The answer and authority sections in octets, and how many records each holds."""
+
+    octets: bytes
+    answers: int
+    authority: int
+
+
 class QueryError(PeerError):
     """A query that is not answered as asked.
 
@@ -160,26 +168,50 @@ def reply(  # noqa: PLR0913 - the sections of a message, each a value of its own
     `limit_octets` is what the transport carries; below `STREAM_OCTETS` it is a datagram, and
     what the query's OPT offers bounds it too.  TTLs are shortened by `age_s` seconds.
     """
-    out = bytearray(_HEAD_OCTETS)
-    out += query.question
-    names: _Names = {query.name: _QUESTION_AT}
+    sections = write_sections(query.name, len(query.question), answers, authority, age_s)
+    return assemble(query, rcode, sections, ede=ede, limit_octets=limit_octets)
+
+
+def write_sections(
+    name: DomainName,
+    question_octets: int,
+    answers: Iterable[Record],
+    authority: Iterable[Record],
+    age_s: int = 0,
+) -> Sections:
+    """Return both sections as they stand behind a question for `name` of so many octets."""
+    start = _HEAD_OCTETS + question_octets
+    out = bytearray(start)
+    names: _Names = {name: _QUESTION_AT}
     answer_count = _write_records(out, answers, names, age_s)
     authority_count = _write_records(out, authority, names, age_s)
-    room = _room(query, limit_octets) - len(out)
+    return Sections(bytes(out[start:]), answer_count, authority_count)
+
+
+def assemble(
+    query: Query,
+    rcode: int,
+    sections: Sections,
+    *,
+    ede: ExtendedError | None = None,
+    limit_octets: int = STREAM_OCTETS,
+) -> bytes:
+    """Return the reply to `query` with `sections`, which were written for its question."""
+    question, octets = query.question, sections.octets
+    room = _room(query, limit_octets) - _HEAD_OCTETS - len(question) - len(octets)
     # RFC 8914, section 3: text for people must not cost the answer; the code alone may fit.
     for said in (ede, ExtendedError(ede.code)) if ede else (None,):
         opt = _write_opt(query.edns, rcode, said, limit_octets)
         if len(opt) <= room:
-            _write_head(out, query, rcode, answer_count, authority_count)
-            return bytes(out + opt)
+            head = _write_head(query, rcode, sections.answers, sections.authority)
+            return b"".join((head, question, octets, opt))
     return truncated(query, rcode, limit_octets)
 
 
 def truncated(query: Query, rcode: int = Rcode.NOERROR, limit_octets: int = UDP_OCTETS) -> bytes:
     """Return a reply with TC=1 and no record: ask again over TCP (RFC 2181, section 9)."""
-    out = bytearray(_HEAD_OCTETS) + query.question
-    _write_head(out, query, rcode | _TC, 0, 0)
-    return bytes(out + _write_opt(query.edns, rcode, None, limit_octets))
+    head = _write_head(query, rcode | _TC, 0, 0)
+    return head + query.question + _write_opt(query.edns, rcode, None, limit_octets)
 
 
 def encode_answer(query: Query, answer: Answer, age_s: int, limit_octets: int) -> bytes:
@@ -261,12 +293,12 @@ def _bare(head: Head, rcode: Rcode, reason: Reason, text: str) -> QueryError:
     return QueryError(rcode, reason, text, _HEAD.pack(head.id, flags, 0, 0, 0, 0))
 
 
-def _write_head(out: bytearray, query: Query, rcode: int, answers: int, authority: int) -> None:
+def _write_head(query: Query, rcode: int, answers: int, authority: int) -> bytes:
     # AA stays 0, for local answers too: we are no name server of any zone.  AD stays 0: we do
     # not validate (RFC 6840, section 5.8).  The upper bits of `rcode` stand in the OPT record.
     flags = _QR | _RA | query.flags & (_RD | _CD) | rcode & (_TC | 0xF)
     additional = 0 if query.edns is None else 1
-    _HEAD.pack_into(out, 0, query.id, flags, 1, answers, authority, additional)
+    return _HEAD.pack(query.id, flags, 1, answers, authority, additional)
 
 
 def _write_records(out: bytearray, records: Iterable[Record], names: _Names, age_s: int) -> int:

@@ -19,9 +19,17 @@ from proxy.limits import Limits
 from proxy.metrics import DnsOutcome, Metrics
 from proxy.refusals import Refusals
 from proxy.resolver.answer import Answer
+from proxy.resolver.known import KnownQueries
 from proxy.resolver.local import local_answer, why_answer
 from proxy.resolver.lookup import Found, Lookup
-from proxy.resolver.message import Query, QueryError, encode_answer, read_query, truncated
+from proxy.resolver.message import (
+    Query,
+    QueryError,
+    assemble,
+    encode_answer,
+    read_query,
+    truncated,
+)
 from proxy.resolver.refusal import any_reply, refusal
 from proxy.target import authority
 from proxy.transport.peer import SocketAddress
@@ -85,25 +93,38 @@ class Resolver:
         self._metrics = metrics
         self._wall = wall
         self._entropy = entropy
+        self._known = KnownQueries(read_query)
 
     def serve(self, wire: bytes, asker: Asker) -> bytes | Miss | None:
         """Return the reply, or the miss to finish; None for what deserves no reply."""
+        principal = asker.principal
         try:
-            query = read_query(wire)
+            query = self._known.read(principal.app, wire) if principal else read_query(wire)
         except QueryError as error:
             return self._malformed(error, asker)
-        if asker.principal is None:
+        if principal is None:
             self._metrics.dns_queries.add(asker.transport, "truncated")
             return truncated(query)
         try:
-            return self._decide(query, asker.principal, asker)
+            return self._decide(wire, query, principal, asker)
         except Exception as error:  # noqa: BLE001 - a bug of ours ends one query, not the plane
             return self._broken(query, asker, error)
 
-    def _decide(self, query: Query, principal: Principal, asker: Asker) -> bytes | Miss:
-        flow = self._flow(principal, asker)
+    def _decide(
+        self, wire: bytes, query: Query, principal: Principal, asker: Asker
+    ) -> bytes | Miss:
+        # A hit has the id of the errand that it was looked up for: none is drawn before a miss.
+        flow = Flow("", principal, Plane.DNS, "", asker.listener)
         question = Question(principal, query.name, query.rtype)
         decision = self._authorizer.authorize(flow, question)
+        is_ours = decision.reason is Reason.LOCAL or query.rtype == ANY
+        is_asked = decision.verdict is Verdict.ALLOW and not is_ours
+        found = self._lookup.cached(flow, question, decision) if is_asked else None
+        if found is not None:
+            self._metrics.cache.add("hit")
+            self._known.keep(principal.app, wire, query)
+            return self._reply(query, found, asker)
+        flow = self._flow(principal, asker)
         if decision.verdict is not Verdict.ALLOW:
             return self._refuse(query, flow, question, decision, asker)
         if decision.reason is Reason.LOCAL:
@@ -111,11 +132,8 @@ class Resolver:
         if query.rtype == ANY:  # RFC 8482, section 4.2: answered with HINFO, asked of nobody
             self._authorizer.record(flow, question, decision)
             return self._sent(any_reply(query, asker.limit_octets), Verdict.ALLOW, asker)
-        found = self._lookup.cached(flow, question, decision)
-        self._metrics.cache.add("miss" if found is None else "hit")
-        if found is None:
-            return Miss(query, flow, question, decision, asker)
-        return self._reply(query, found, asker)
+        self._metrics.cache.add("miss")
+        return Miss(query, flow, question, decision, asker)
 
     async def finish(self, miss: Miss) -> bytes:
         """Return the reply to a miss."""
@@ -196,7 +214,12 @@ class Resolver:
     def _reply(self, query: Query, found: Found, asker: Asker) -> bytes:
         if found.answer is None:
             return self._worded(query, found.decision, found.id, asker)
-        reply = encode_answer(query, found.answer, found.age_s, asker.limit_octets)
+        if found.sections is None:
+            reply = encode_answer(query, found.answer, 0, asker.limit_octets)
+        else:
+            limit_octets = asker.limit_octets
+            rcode = found.answer.rcode
+            reply = assemble(query, rcode, found.sections, limit_octets=limit_octets)
         return self._sent(reply, Verdict.ALLOW, asker)
 
     def _sent(self, reply: bytes, verdict: Verdict, asker: Asker) -> bytes:

@@ -13,20 +13,17 @@ from msgspec import Struct
 
 from proxy.limits import Limits
 from proxy.wire.fields import (
-    FIELD_LINES,
     TOKEN,
     Blame,
     Field,
     Fields,
-    blame_line,
-    connection_options,
     end_to_end,
     request_malformed,
     show,
-    split_lines,
     upstream_malformed,
     write_fields,
 )
+from proxy.wire.section import Section, SectionMemory, read_section
 
 __all__ = [
     "Body",
@@ -41,12 +38,8 @@ __all__ = [
     "write_response",
 ]
 
-_REQUEST = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/1\.([01])" + FIELD_LINES)
-_RESPONSE = re.compile(
-    rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([^\x00-\x08\x0a-\x1f\x7f]*+))?" + FIELD_LINES
-)
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([\x21-\x7e]++) HTTP/1\.([01])")
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-5][0-9]{2}(?: [^\x00-\x08\x0a-\x1f\x7f]*+)?")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: ([^\x00-\x08\x0a-\x1f\x7f]*+))?")
 # What a first line must look like when it is whole, and its first octets while it is not.
 _REQUEST_BEGINNING = re.compile(
     _REQUEST_LINE.pattern + rb"\r\n|(?:" + TOKEN + rb"(?: [\x20-\x7e]*\r?)?)?"
@@ -57,8 +50,7 @@ _RESPONSE_BEGINNING = re.compile(
 _BEGINNING_OCTETS = 16
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,18}")  # RFC 9110, section 8.6; no list, no leading zero
 _MOST_OCTETS = 2**63 - 1
-_BEARING = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"})
-_SINGLE = frozenset({b"host", b"content-length", b"transfer-encoding"})
+ALT_SVC = b"alt-svc"
 
 
 class BodyKind(Enum):
@@ -87,6 +79,7 @@ class RequestHead(Struct, frozen=True):
 
     `host` is the Host field's value, None where HTTP/1.0 sent none.  `options` are those of
     Connection, lower case.  `expect_continue`: the client waits for a 100 (RFC 9110, 10.1.1).
+    `kept` is what a proxy sends on, as octets (`proxy.wire.section`), without Host.
     """
 
     method: str
@@ -97,6 +90,7 @@ class RequestHead(Struct, frozen=True):
     host: bytes | None = None
     options: frozenset[bytes] = frozenset()
     expect_continue: bool = False
+    kept: bytes = b""
 
     @property
     def persistent(self) -> bool:
@@ -105,7 +99,7 @@ class RequestHead(Struct, frozen=True):
 
 
 class ResponseHead(Struct, frozen=True):
-    """A response's head; see `RequestHead`."""
+    """A response's head; see `RequestHead`.  `kept` is without Alt-Svc."""
 
     minor: int
     status: int
@@ -113,6 +107,7 @@ class ResponseHead(Struct, frozen=True):
     fields: Fields
     body: Body = NO_BODY
     options: frozenset[bytes] = frozenset()
+    kept: bytes = b""
 
     @property
     def persistent(self) -> bool:
@@ -120,10 +115,13 @@ class ResponseHead(Struct, frozen=True):
         return self.body.kind is not BodyKind.UNTIL_CLOSE and _persistent(self.minor, self.options)
 
 
-def read_request(buffer: bytes | bytearray, limits: Limits) -> tuple[RequestHead, int] | None:
+def read_request(
+    buffer: bytes | bytearray, limits: Limits, memory: SectionMemory | None = None
+) -> tuple[RequestHead, int] | None:
     """Return the request head that begins `buffer`, and its octets; None while it is incomplete.
 
-    What can be no head is refused with its first line, without waiting for more.
+    What can be no head is refused with its first line, without waiting for more.  `memory` is
+    that of the connection (with Host dropped), where there may be more requests on it.
 
     Raises:
         PeerError: REQUEST_MALFORMED, anything that RFC 9112 forbids or that is over a limit.
@@ -132,30 +130,37 @@ def read_request(buffer: bytes | bytearray, limits: Limits) -> tuple[RequestHead
     if end < 0:
         _check_beginning(buffer, limits, _REQUEST_BEGINNING, request_malformed)
         return None
-    text = bytes(buffer[:end])
-    match = _REQUEST.fullmatch(text)
+    line, rest = _cut(buffer, end)
+    match = _REQUEST_LINE.fullmatch(line)
     if match is None:
-        raise request_malformed(_blame_request(text))
-    method, minor = match[1].decode("ascii"), int(match[3])
-    fields = _split(text, limits, request_malformed)
-    bearing = _bearing(fields, request_malformed)
+        shown = show(line)
+        raise request_malformed(
+            f"{shown} is no request line: METHOD target HTTP/1.1, with one space between"
+        )
+    section = _section(rest, limits, request_malformed, memory, b"host")
+    method, minor, bearing = match[1].decode("ascii"), int(match[3]), section.bearing
     body = _framed_body(minor, bearing, request_malformed) or NO_BODY
     _check_request(method, minor, body, bearing)
-    options = connection_options(bearing.get(b"connection"), request_malformed)
-    expects = b"expect" in bearing
+    fields, kept, expects = section.fields, section.kept, b"expect" in bearing
     if expects and not minor:  # RFC 9110, section 10.1.1: ignored in HTTP/1.0
         expects, fields = False, tuple([field for field in fields if field[0] != b"expect"])
+        kept = write_fields([field for field in end_to_end(fields) if field[0] != b"host"])
     host = bearing.get(b"host")
-    return RequestHead(method, match[2], minor, fields, body, host, options, expects), end + 4
+    head = RequestHead(method, match[2], minor, fields, body, host, section.options, expects, kept)
+    return head, end + 4
 
 
 def read_response(
-    buffer: bytes | bytearray, request_method: str, limits: Limits
+    buffer: bytes | bytearray,
+    request_method: str,
+    limits: Limits,
+    memory: SectionMemory | None = None,
 ) -> tuple[ResponseHead, int] | None:
     """Return the response head that begins `buffer`, and its octets; None while incomplete.
 
     `request_method` is that of the request which it answers.  Interim responses (1xx) are
-    heads of their own; 101 is one too, and what follows it is no HTTP.
+    heads of their own; 101 is one too, and what follows it is no HTTP.  `memory` is that of the
+    connection (with Alt-Svc dropped).
 
     Raises:
         UpstreamError: UPSTREAM_MALFORMED, what RFC 9112 forbids or what is over a limit.
@@ -164,27 +169,26 @@ def read_response(
     if end < 0:
         _check_beginning(buffer, limits, _RESPONSE_BEGINNING, upstream_malformed)
         return None
-    text = bytes(buffer[:end])
-    match = _RESPONSE.fullmatch(text)
+    line, rest = _cut(buffer, end)
+    match = _STATUS_LINE.fullmatch(line)
     if match is None:
-        raise upstream_malformed(_blame_response(text))
+        raise upstream_malformed(f"{show(line)} is no status line")
+    section = _section(rest, limits, upstream_malformed, memory, ALT_SVC)
     minor, status, phrase = int(match[1]), int(match[2]), match[3] or b""
-    fields = _split(text, limits, upstream_malformed)
-    bearing = _bearing(fields, upstream_malformed)
-    body = _response_body(request_method, minor, status, bearing)
-    options = connection_options(bearing.get(b"connection"), upstream_malformed)
-    return ResponseHead(minor, status, phrase, fields, body, options), end + 4
+    body = _response_body(request_method, minor, status, section.bearing)
+    head = ResponseHead(minor, status, phrase, section.fields, body, section.options, section.kept)
+    return head, end + 4
 
 
-def write_request(method: str, target: bytes, fields: Iterable[Field]) -> bytes:
-    """Return an HTTP/1.1 request head."""
+def write_request(method: str, target: bytes, fields: Iterable[Field], kept: bytes = b"") -> bytes:
+    """Return an HTTP/1.1 request head; `kept` is that of a head which was read."""
     line = b"%b %b HTTP/1.1\r\n" % (method.encode("ascii"), target)
-    return line + write_fields(fields) + b"\r\n"
+    return line + write_fields(fields) + kept + b"\r\n"
 
 
-def write_response(status: int, phrase: bytes, fields: Iterable[Field]) -> bytes:
-    """Return an HTTP/1.1 response head."""
-    return b"HTTP/1.1 %d %b\r\n" % (status, phrase) + write_fields(fields) + b"\r\n"
+def write_response(status: int, phrase: bytes, fields: Iterable[Field], kept: bytes = b"") -> bytes:
+    """Return an HTTP/1.1 response head; `kept` is that of a head which was read."""
+    return b"HTTP/1.1 %d %b\r\n" % (status, phrase) + kept + write_fields(fields) + b"\r\n"
 
 
 def coding_fields(body: Body) -> list[Field]:
@@ -192,26 +196,19 @@ def coding_fields(body: Body) -> list[Field]:
     return [(b"transfer-encoding", b"chunked")] if body.kind is BodyKind.CHUNKED else []
 
 
-def _split(text: bytes, limits: Limits, blame: Blame) -> Fields:
-    lines = text.split(b"\r\n")
-    if len(lines) > limits.head_fields + 1:
-        raise blame(f"more than {limits.head_fields} fields")
-    del lines[0]
-    return split_lines(lines)
+def _cut(buffer: bytes | bytearray, end: int) -> tuple[bytes, bytes]:
+    """Return the first line, and the rest of the head with the CRLF that ended the line."""
+    line_end = buffer.find(b"\r\n", 0, end)
+    line_end = end if line_end < 0 else line_end
+    return bytes(buffer[:line_end]), bytes(buffer[line_end:end])
 
 
-def _bearing(fields: Fields, blame: Blame) -> dict[bytes, bytes]:
-    """Return the fields that say where a message ends, whom it is for and what comes next."""
-    found = [field for field in fields if field[0] in _BEARING]
-    bearing = dict(found)
-    if len(bearing) == len(found):
-        return bearing
-    for name in bearing:
-        values = [value for other, value in found if other == name]
-        if len(values) > 1 and name in _SINGLE:
-            raise blame(f"send one {name.decode('ascii')} field")
-        bearing[name] = b",".join(values)  # RFC 9110, section 5.3
-    return bearing
+def _section(
+    octets: bytes, limits: Limits, blame: Blame, memory: SectionMemory | None, dropped: bytes
+) -> Section:
+    if memory is not None:
+        return memory.read(octets, limits.head_fields, blame)
+    return read_section(octets, limits.head_fields, blame, dropped)
 
 
 def _check_request(method: str, minor: int, body: Body, bearing: dict[bytes, bytes]) -> None:
@@ -274,18 +271,3 @@ def _check_beginning(
     first = bytes(buffer[: line_end + 1 if line_end >= 0 else _BEGINNING_OCTETS])
     if not beginning.fullmatch(first):
         raise blame(f"{show(first)} does not begin an HTTP/1.1 head")
-
-
-def _blame_request(text: bytes) -> str:
-    line, *rest = text.split(b"\r\n")
-    if _REQUEST_LINE.fullmatch(line):
-        return blame_line(rest)
-    shown = show(line)
-    return f"{shown} is no request line: METHOD target HTTP/1.1, with one space between"
-
-
-def _blame_response(text: bytes) -> str:
-    line, *rest = text.split(b"\r\n")
-    if _STATUS_LINE.fullmatch(line):
-        return blame_line(rest)
-    return f"{show(line)} is no HTTP/1.1 status line"

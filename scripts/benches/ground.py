@@ -77,15 +77,17 @@ class Server:
         pids = [self.process.pid]
         for pid in pids:
             for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
-                pids += [int(child) for child in tasks.read_text().split()]
+                with contextlib.suppress(FileNotFoundError):  # a thread that ended meanwhile
+                    pids += [int(child) for child in tasks.read_text().split()]
         return pids
 
     def cpu_seconds(self) -> float:
         """Return user and system time of the tree so far."""
         total = 0
         for pid in self.tree():
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            total += int(fields[11]) + int(fields[12])
+            with contextlib.suppress(FileNotFoundError):  # a child that ended meanwhile
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                total += int(fields[11]) + int(fields[12])
         return total / TICKS_A_SECOND
 
     def resident_octets(self) -> int:

@@ -25,7 +25,7 @@ async def test_forwards_in_origin_form_with_fields_of_its_own(tmp_path: Path) ->
         assert (reply.status, reply.body) == (200, b"ok")
         assert reply.field("via") == "1.1 sallyport"
         assert origin.heads == [
-            b"GET /a?b=c HTTP/1.1\r\nhost: example.com:%d\r\nx-one: 1\r\nvia: 1.1 sallyport\r\n\r\n"
+            b"GET /a?b=c HTTP/1.1\r\nhost: example.com:%d\r\nvia: 1.1 sallyport\r\nx-one: 1\r\n\r\n"
             % origin.port
         ]
 

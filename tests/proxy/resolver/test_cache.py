@@ -6,6 +6,8 @@ from proxy.limits import Limits
 from proxy.metrics import Metrics
 from proxy.resolver.answer import Answer, Rcode, Record, negative
 from proxy.resolver.cache import Caches, Key
+from proxy.resolver.message import Query, assemble, encode_answer
+from proxy.wire.question import write_name
 from rules.name import parse
 
 NAME = parse("www.example.com")
@@ -110,3 +112,15 @@ def test_remembers_so_many_apps_and_counts_the_rest() -> None:
     found = [kept.get((app, NAME, 1), 1.0, 1) is not None for app in "abc"]
     assert found == [True, False, True]
     assert metrics.bounds.value("apps_remembered") == 1
+
+
+def test_its_octets_are_written_once_a_second_with_the_ttl_that_is_left() -> None:
+    kept, _ = caches()
+    kept.put(KEY, positive(60), 0.0, 1, FLOW)
+    entry = kept.get(KEY, 0.0, 1)
+    assert entry is not None
+    query = Query(1, 0x0100, NAME, write_name(NAME) + b"\0\1\0\1", 1)
+    for now, age_s in ((0.0, 0), (0.9, 0), (1.0, 1), (59.0, 59)):
+        sections = entry.sections(NAME, len(query.question), now)
+        assert assemble(query, 0, sections) == encode_answer(query, entry.answer, age_s, 65535)
+        assert entry.sections(NAME, len(query.question), now + 0.05) is sections

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from proxy.errors import PeerError, UpstreamError
 from proxy.limits import Limits
 from proxy.wire.head import (
+    ALT_SVC,
     NO_BODY,
     Body,
     BodyKind,
@@ -19,6 +20,7 @@ from proxy.wire.head import (
     write_request,
     write_response,
 )
+from proxy.wire.section import SectionMemory
 from rules.decision import Reason
 from tests.proxy.wire.vectors import messages
 
@@ -92,9 +94,22 @@ def test_reads_a_request() -> None:
             body=Body(BodyKind.LENGTH, 5),
             host=b"example.com",
             options=frozenset({b"close"}),
+            kept=b"content-length: 5\r\nx: a  b\r\n",
         ),
         len(octets) - 5,
     )
+
+
+def test_a_connection_that_repeats_its_fields_is_read_as_any_other() -> None:
+    client, origin = SectionMemory(b"host"), SectionMemory(ALT_SVC)
+    for path in (b"/a", b"/b"):
+        octets = b"GET http://h%b HTTP/1.1\r\nHost: h\r\nX: 1\r\n\r\n" % path
+        assert read_request(octets, _LIMITS, client) == read_request(octets, _LIMITS)
+    for status in (b"200", b"404"):
+        octets = b"HTTP/1.1 %b\r\nContent-Length: 0\r\nAlt-Svc: h3\r\n\r\n" % status
+        assert read_response(octets, "GET", _LIMITS, origin) == read_response(
+            octets, "GET", _LIMITS
+        )
 
 
 def test_reads_a_response() -> None:
@@ -107,6 +122,7 @@ def test_reads_a_response() -> None:
             fields=((b"content-length", b"5"), (b"connection", b"Upgrade, x")),
             body=Body(BodyKind.LENGTH, 5),
             options=frozenset({b"upgrade", b"x"}),
+            kept=b"content-length: 5\r\n",
         ),
         len(octets) - 5,
     )
