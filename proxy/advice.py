@@ -3,7 +3,7 @@
 The text names the asker's own app and target, never another app's rules.
 """
 
-from rules.decision import Decision, Reason
+from rules.decision import Decision, Reason, Verdict
 from rules.facts import UNKNOWN_APP
 
 _ADVICE: dict[Reason, str] = {
@@ -58,4 +58,6 @@ def advise(decision: Decision, app: str) -> str:
     if app == UNKNOWN_APP and reason in _OF_A_STRANGER:
         reason = Reason.IDENTITY_UNKNOWN
     advice = _ADVICE[reason].replace("{app}", app)
-    return f"{decision.text}; {advice}" if decision.text else advice
+    # What a failure says of the other side is for the operator, in audit.
+    is_said = decision.text and decision.verdict is Verdict.DENY
+    return f"{decision.text}; {advice}" if is_said else advice

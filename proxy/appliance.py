@@ -26,7 +26,7 @@ from proxy.authorize import Authorizer
 from proxy.banner import Ready, ready_json, ready_table, version
 from proxy.binding import Bound, bind_listeners, listening
 from proxy.config import Settings
-from proxy.egress.connection import Egress
+from proxy.egress.plane import Egress
 from proxy.errors import BindError, ConfigError
 from proxy.identify import Identifier
 from proxy.metrics import Metrics
@@ -108,8 +108,10 @@ class Appliance:
 
     async def close(self) -> None:
         """Stop accepting, end every connection, and write what audit still holds."""
-        await asyncio.gather(*(listener.close() for listener in self._listeners))
+        for listener in self._listeners:
+            listener.stop()
         await self._egress.close(self._limits.shutdown_s / 2)
+        await asyncio.gather(*(listener.close() for listener in self._listeners))
         await self._admin.close()
         await self._lookup.close()
         for close in reversed(self._closing):

@@ -80,12 +80,12 @@ class Audit:
         self._tick()
 
     async def close(self) -> None:
-        """Write every open line and wait until it stands in the file, at most `shutdown_s`."""
+        """Write every open line and wait until it stands in the file: at most half of `shutdown_s`."""
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
         self._emit(self._folds.rest())
-        await self._writer.close(self._limits.shutdown_s)
+        await self._writer.close(self._limits.shutdown_s / 2)
         self._count()
 
     def status(self) -> str | None:

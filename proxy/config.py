@@ -27,6 +27,7 @@ PROXY = ("127.0.0.1:3128", "[::1]:3128")
 METRICS = ("127.0.0.1:9153",)
 UPSTREAMS = ("tls://9.9.9.9#dns.quad9.net", "tls://149.112.112.112#dns.quad9.net")
 LATER = "not in this version"
+_MOST_UDP_OCTETS = 4096  # RFC 6891, section 6.2.5
 
 
 class Listen(Struct, frozen=True):
@@ -198,6 +199,9 @@ class _Reader:
             kind = "octets" if name.endswith("_octets") else "s" if name.endswith("_s") else "count"
             number = self._number(f"limits.{name}", value, kind, known[name])
             found[name] = number if isinstance(known[name], float) else int(number)
+        if found.get("dns_udp_octets", 0) > _MOST_UDP_OCTETS:
+            cure = f"write {_MOST_UDP_OCTETS} or less; 1232 passes every path"
+            self._problem("limits.dns_udp_octets", "larger answers come in fragments", cure)
         return structs.replace(Limits(), **found)
 
     def _number(self, key: str, value: float | str, kind: str, default: float) -> float:

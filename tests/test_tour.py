@@ -75,6 +75,7 @@ OTHERS = {
     "proxy/egress/connect.py": "the order of a CONNECT's steps, each in a file of its own",
     "proxy/egress/deadlines.py": "one clock for all limits in seconds",
     "proxy/egress/hello.py": "the ClientHello at the beginning of a tunnel",
+    "proxy/egress/plane.py": "makes the protocol of each connection",
     "proxy/egress/origin.py": "the connection that dial makes",
     "proxy/egress/request.py": "plain HTTP: what CONNECT shares with it",
 }

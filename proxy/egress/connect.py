@@ -22,6 +22,7 @@ from proxy.egress.request import (
     presents_credentials,
 )
 from proxy.egress.tunnel import Side, Tunnel
+from proxy.target import authority
 from proxy.wire.head import RequestHead
 from proxy.wire.target import authority_form, check_host
 from rules.decision import Decision, Reason, Verdict
@@ -53,7 +54,7 @@ def serve(client: Connector, head: RequestHead) -> None:
         PeerError: the target is no authority, or Host names another.
     """
     host, port = _authority(head.target)
-    if head.host != head.target:
+    if head.host != head.target and not _names_us(client, head):
         check_host(head, host, port)
     errand = new_errand(client, host, port)
     context = client.context
@@ -71,6 +72,15 @@ def serve(client: Connector, head: RequestHead) -> None:
         client.refuse(errand.flow, errand.connect, blame, head)
         return
     client.start(_open(client, errand, decision, head))
+
+
+def _names_us(client: Connector, head: RequestHead) -> bool:
+    """Return whether Host is this proxy itself, as Node's bare `http.request` writes it.
+
+    It says nothing of another origin, and the Host of a CONNECT goes nowhere.
+    """
+    sockname = client.transport.get_extra_info("sockname")
+    return head.host is not None and head.host == authority(*sockname[:2]).encode()
 
 
 def _blame(decision: Decision, port: int) -> Decision | None:

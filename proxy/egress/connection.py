@@ -387,16 +387,3 @@ class ClientConnection(asyncio.Protocol):
 
     def _await_head(self, patience_s: float) -> None:
         self.deadline = asyncio.get_running_loop().time() + patience_s
-
-
-class Egress(Context):
-    """The HTTP plane: makes the protocol of each accepted connection."""
-
-    def factory(self, listener: Listener) -> asyncio.Protocol:
-        """Return the protocol of one connection that `listener` accepted."""
-        return ClientConnection(self, listener)
-
-    async def close(self, grace_s: float) -> None:
-        """End what is idle and every tunnel, give requests under way `grace_s`, then end them."""
-        self.pool.close()
-        await self.deadlines.drain(grace_s)

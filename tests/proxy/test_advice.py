@@ -15,6 +15,11 @@ def test_names_the_askers_own_app() -> None:
     assert "apps.me.allow" in advise(Decision(Verdict.DENY, Reason.HOST_NOT_LISTED), "me")
 
 
+def test_a_failure_names_none_of_the_operators_resolvers() -> None:
+    failure = Decision(Verdict.FAIL, Reason.UPSTREAM_TIMEOUT, text="udp://192.0.2.1:53: silent")
+    assert "192.0.2.1" not in advise(failure, "me")
+
+
 def test_a_stranger_is_told_to_get_an_identity() -> None:
     told = advise(Decision(Verdict.DENY, Reason.HOST_NOT_LISTED), "unknown")
     assert "identity line" in told

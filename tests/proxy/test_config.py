@@ -94,6 +94,11 @@ def test_a_key_of_a_later_version_is_no_promise(text: str) -> None:
     assert problem.cure
 
 
+def test_datagrams_that_would_be_fragmented_are_a_problem() -> None:
+    (problem,) = problems("limits: {dns_udp_octets: 64 KiB}")
+    assert "4096" in problem.cure
+
+
 def test_null_is_as_good_as_absent() -> None:
     assert problems("egress: {upstream_ca: null, upstream_proxy: null}") == []
 

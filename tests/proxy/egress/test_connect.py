@@ -134,6 +134,16 @@ async def test_a_host_field_for_another_authority_is_refused(tmp_path: Path) -> 
         assert (reply.status, reply.field("x-deny-reason")) == (421, "authority-mismatch")
 
 
+async def test_a_host_field_that_names_this_proxy_says_nothing_of_an_origin(
+    tmp_path: Path,
+) -> None:
+    """Node's bare `http.request` with CONNECT sends the proxy's own address as Host."""
+    async with opened(tmp_path, allow("example.org")) as world:
+        octets = b"CONNECT example.com:443 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % world.port
+        reply = await world.ask(octets)
+        assert (reply.status, reply.field("x-deny-reason")) == (403, "host-not-listed")
+
+
 async def test_a_presented_credential_is_refused(tmp_path: Path) -> None:
     async with opened(tmp_path, allow("example.com")) as world:
         reply = await world.ask(connect("example.com:443", "Proxy-Authorization: Basic eDp5"))

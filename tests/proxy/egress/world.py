@@ -15,7 +15,7 @@ import msgspec
 
 from proxy.audit import Audit, AuditSettings
 from proxy.authorize import Authorizer
-from proxy.egress.connection import Egress
+from proxy.egress.plane import Egress
 from proxy.flow import Flow
 from proxy.identify import Identifier
 from proxy.limits import Limits
