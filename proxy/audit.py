@@ -80,7 +80,7 @@ class Audit:
         self._tick()
 
     async def close(self) -> None:
-        """Write every open line and wait until it stands in the file: at most half of `shutdown_s`."""
+        """Write every open line and wait until it stands in the file: half of `shutdown_s`."""
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
