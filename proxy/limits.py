@@ -15,6 +15,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     dns_tcp_connections: int = (
         512  # per listener; BIND tcp-clients 150, dnsdist maxTCPClientThreads
     )
+    dns_tcp_connections_per_app: int = 256  # half of them: no app holds the door shut for others
     dns_tcp_in_flight: int = 64  # per connection; RFC 7766, section 6.2.1.1; BIND tcp-pipelined
     dns_tcp_idle_s: float = 10.0  # RFC 7766, section 6.2.3: "of the order of a few seconds"
     dns_udp_octets: int = 1232  # DNS flag day 2020

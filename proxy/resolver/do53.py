@@ -116,6 +116,10 @@ class Do53Tcp(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         local = transport.get_extra_info("sockname")
         principal = self._identifier.tcp(peer, local, self._listener.name)
+        self._app = principal.app
+        if not self._listener.claim(self._app, self._limits.dns_tcp_connections_per_app):
+            self._resolver.hit_bound("dns_tcp_connections_per_app")
+            self._transport.abort()
         self._asker = Asker(principal, "tcp", _ANSWER_OCTETS, peer, self._listener.name)
         self._loop = asyncio.get_running_loop()
         self._active = self._loop.time()
@@ -143,6 +147,7 @@ class Do53Tcp(asyncio.Protocol):
         """Drop what nobody waits for any more."""
         self._timer.cancel()
         self._listener.release(self._transport)
+        self._listener.unclaim(self._app)
         for task in self._pending:
             task.cancel()
 

@@ -98,6 +98,7 @@ class Listener:
         self._factory = factory
         self._at_limit = at_limit
         self._open: set[asyncio.BaseTransport] = set()
+        self._shares: dict[str, int] = {}  # of an app; one without a connection has no entry
         self._server: asyncio.Server | None = None
         self._empty = asyncio.Event()
         self._empty.set()
@@ -134,6 +135,18 @@ class Listener:
         if self._server is not None:
             self._server.close()
             self._server = None
+
+    def claim(self, app: str, most: int) -> bool:
+        """Count a connection of `app`; return False where it has `most` already."""
+        held = self._shares.get(app, 0)
+        self._shares[app] = held + 1
+        return held < most
+
+    def unclaim(self, app: str) -> None:
+        """Forget a connection of `app` that was claimed, with or without success."""
+        left = self._shares.pop(app, 0) - 1
+        if left > 0:
+            self._shares[app] = left
 
     async def close(self, grace_s: float = 0.0) -> None:
         """Stop accepting, then give open connections `grace_s` seconds before they are ended."""

@@ -212,6 +212,24 @@ async def test_connections_are_capped_and_counted(tmp_path: Path) -> None:
         assert it.parts.metrics.bounds.value("dns_tcp_connections") == 1
 
 
+async def test_an_app_cannot_hold_all_connections(tmp_path: Path) -> None:
+    limits = Limits(dns_tcp_connections_per_app=1)
+    async with served(BY_LISTENER, "udp://127.0.0.1:9", tmp_path, limits) as it:
+        for _ in range(2):  # what is given back can be had again
+            first = await asyncio.open_connection("127.0.0.1", it.port)
+            first[1].write(framed(wire("example.org")))
+            await read_message(first[0])
+            reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            writer.close()
+            first[1].close()
+            async with asyncio.timeout(10):
+                while it.listener.connections:  # noqa: ASYNC110 - no event tells of their end
+                    await asyncio.sleep(0.005)
+        assert it.parts.metrics.bounds.value("dns_tcp_connections_per_app") == 2
+
+
 async def test_datagrams_beyond_the_cap_are_shed(tmp_path: Path) -> None:
     limits = Limits(dns_udp_in_flight=1)
     loop = asyncio.get_running_loop()

@@ -151,3 +151,15 @@ async def test_an_ipv6_listener_is_named_with_brackets() -> None:
         listener = Listener(bound, Counted, 1, lambda: None)
         assert listener.name == f"[::1]:{bound.getsockname()[1]}"
         assert Listener(bound, Counted, 1, lambda: None, "[::1]:53").name == "[::1]:53"
+
+
+def test_a_share_is_claimed_and_given_back() -> None:
+    sock = bind_tcp("127.0.0.1", 0)
+    listener = Listener(sock, lambda _: asyncio.Protocol(), 8, lambda: None)
+    assert listener.claim("me", 1)
+    assert not listener.claim("me", 1)
+    assert listener.claim("other", 1)
+    listener.unclaim("me")
+    listener.unclaim("me")
+    assert listener.claim("me", 1)
+    sock.close()
