@@ -9,6 +9,7 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -157,7 +158,10 @@ def why(
         _fail("give an ID, or --last and perhaps --app", EXIT_USAGE)
     file = Path(_settings(config, None, state, as_json=as_json).audit.file)
     try:
-        entry = last(audit_files(file), of) if unique is None else _find(file, unique)
+        if unique is None:
+            entry = _found(lambda: last(audit_files(file), of))
+        else:
+            entry = _found(lambda: find(audit_files(file), unique))
     except BindError as error:
         _fail(str(error), EXIT_BIND)
     if entry is None:
@@ -202,19 +206,19 @@ def _fail(text: str, code: int = EXIT_RULES) -> NoReturn:
     raise typer.Exit(code)
 
 
-def _find(file: Path, unique: str) -> Entry | None:
-    """Return the line that stands under the id `unique`, also where it is about to be written.
+def _found(look: Callable[[], Entry | None]) -> Entry | None:
+    """Return what `look` finds, also where it is about to be written.
 
     Repeats fold into a line for a second before it is written, and an agent that was refused may
-    ask at once: an id that is not there yet is looked for a little longer than that.  `--last`
-    does not wait: it would have to do so each time, as there may always be a newer one.
+    ask at once: what is not there yet is looked for a little longer than that.  `--last` finds
+    the last one that is there; there may always be a newer one.
     """
     for _ in range(_FOLD_TRIES):
-        entry = find(audit_files(file), unique)
+        entry = look()
         if entry is not None:
             return entry
         time.sleep(_FOLD_TRY_S)
-    return find(audit_files(file), unique)
+    return look()
 
 
 def _settings(

@@ -441,12 +441,16 @@ def test_why_waits_for_a_line_that_is_about_to_be_written(
     assert sum(pauses[3:]) == pytest.approx(1.5)
 
 
-def test_the_last_refusal_is_not_waited_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(_: float) -> None:
-        pytest.fail("it waited")
-
-    monkeypatch.setattr(time, "sleep", never)
+def test_the_last_refusal_is_waited_for_only_where_there_is_none(
+    run: Run, audit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    assert run("why", "--last").exit_code == 0
+    assert pauses == []
+    audit.unlink()
     assert run("why", "--last").exit_code == 1
+    assert sum(pauses) == pytest.approx(1.5)
 
 
 # schema, demo
