@@ -121,7 +121,7 @@ class Appliance:
     def _compose(self, ruleset: Ruleset) -> None:
         limits, metrics = self._limits, self.metrics
         authorizer = Authorizer(index_rules(ruleset), self._audit, self._refusals, metrics)
-        peers = PeerTable(limits, time.time)
+        peers = PeerTable(limits, time.time, metrics.bounds.add)
         self._closing.append(peers.close)
         self._identifier = Identifier(ruleset, peers)
         monotonic = asyncio.get_running_loop().time

@@ -48,9 +48,13 @@ class SocketOwner(Struct, frozen=True):
 class PeerTable:
     """Answers who owns the peer's socket; holds one netlink socket."""
 
-    def __init__(self, limits: Limits, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, limits: Limits, wall: Callable[[], float], hit_bound: Callable[[str], None]
+    ) -> None:
+        """`hit_bound` is called with the name of a limit each time that it is met."""
         self._limits = limits
         self._wall = wall
+        self._hit_bound = hit_bound
         self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
         self._netlink.settimeout(_TIMEOUT_S)
         self._digests: dict[tuple[int, ...], str] = {}
@@ -100,7 +104,9 @@ class PeerTable:
         for pid in (folder / "cgroup.procs").read_text().split():
             holds, left = _holds(pid, wanted, left)
             if left <= 0 or perf_counter() > deadline:
-                return None  # a process with very many descriptors is no way to slow us down
+                # A process with very many descriptors is no way to slow us down.
+                self._hit_bound("process_fds" if left <= 0 else "process_s")
+                return None
             holders += [int(pid)] if holds else []
         return holders
 
@@ -119,6 +125,7 @@ class PeerTable:
             with exe.open("rb") as file:
                 stat = os.fstat(file.fileno())
                 if stat.st_size > self._limits.process_exe_octets:
+                    self._hit_bound("process_exe_octets")
                     return None
                 # The change time cannot be set back (utimensat sets the others).
                 key = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)

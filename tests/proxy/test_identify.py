@@ -17,7 +17,7 @@ MY_UID = Path("/proc/self").stat().st_uid
 
 @pytest.fixture
 def peers() -> Iterator[PeerTable]:
-    table = PeerTable(Limits(), lambda: 2e9)
+    table = PeerTable(Limits(), lambda: 2e9, lambda _: None)
     yield table
     table.close()
 

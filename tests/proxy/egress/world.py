@@ -284,7 +284,7 @@ async def opened(
     ruleset = Ruleset(1, {"me": _app(where, rules)})
     world.authorizer = Authorizer(index_rules(ruleset), world.audit, world.refusals, world.metrics)
     world.names = Names(world.authorizer)
-    peers = PeerTable(limits, time.time)
+    peers = PeerTable(limits, time.time, lambda _: None)
     world.own.listeners.add((parse_address(LOCAL), sock.getsockname()[1]))
     world.egress = Egress(
         world.authorizer, Identifier(ruleset, peers), world.names, world.own, limits,

@@ -44,7 +44,7 @@ async def served(
 ) -> AsyncIterator[Served]:
     limits = limits or Limits()
     async with composed(rules, upstream, folder, limits) as parts:
-        peers = PeerTable(limits, lambda: 4e9)
+        peers = PeerTable(limits, lambda: 4e9, lambda _: None)
         identifier = Identifier(rules, peers)
         stream = bind_tcp("127.0.0.1", 0)
         port = stream.getsockname()[1]

@@ -43,7 +43,7 @@ def connected(address: str = "127.0.0.1") -> Iterator[tuple[SocketAddress, Socke
 
 @pytest.fixture
 def table() -> Iterator[PeerTable]:
-    made = PeerTable(Limits(), lambda: 4e9)
+    made = PeerTable(Limits(), lambda: 4e9, lambda _: None)
     yield made
     made.close()
 
@@ -122,22 +122,26 @@ def test_the_executable_is_that_of_the_one_process_that_holds_the_socket(
 def test_a_slow_look_up_for_the_executable_matches_nobody() -> None:
     """threats.md, Identity: a process with 10^6 descriptors as a slow look-up."""
     cgroup_root()
-    table = PeerTable(Limits(process_fds=1), lambda: 4e9)
+    met: list[str] = []
+    table = PeerTable(Limits(process_fds=1), lambda: 4e9, met.append)
     with connected() as (peer, local, _):
         owner = table.owner(peer, local)
         assert owner is not None
         assert table.executable_sha256(owner) is None
     table.close()
+    assert met == ["process_fds"]
 
 
 def test_an_executable_that_is_too_large_matches_nobody() -> None:
     cgroup_root()
-    table = PeerTable(Limits(process_exe_octets=1), lambda: 4e9)
+    met: list[str] = []
+    table = PeerTable(Limits(process_exe_octets=1), lambda: 4e9, met.append)
     with connected() as (peer, local, _):
         owner = table.owner(peer, local)
         assert owner is not None
         assert table.executable_sha256(owner) is None
     table.close()
+    assert met == ["process_exe_octets"]
 
 
 def test_a_file_that_changed_just_now_is_hashed_again(tmp_path: Path) -> None:
@@ -145,7 +149,7 @@ def test_a_file_that_changed_just_now_is_hashed_again(tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_bytes(b"first")
     just_now = program.stat().st_ctime
-    table = PeerTable(Limits(), lambda: just_now)
+    table = PeerTable(Limits(), lambda: just_now, lambda _: None)
     stat = program.stat()
     first = table._digest(program)
     program.write_bytes(b"other")
@@ -155,7 +159,7 @@ def test_a_file_that_changed_just_now_is_hashed_again(tmp_path: Path) -> None:
 
 
 def test_the_memory_of_digests_is_bounded(tmp_path: Path) -> None:
-    table = PeerTable(Limits(apps_remembered=2), lambda: 4e9)
+    table = PeerTable(Limits(apps_remembered=2), lambda: 4e9, lambda _: None)
     for number in range(4):
         program = tmp_path / str(number)
         program.write_bytes(bytes([number]))
