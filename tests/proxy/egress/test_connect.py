@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from proxy.egress.connect import ESTABLISHED
+from rules.address import parse_address
 from rules.decision import Decision, Reason, Verdict
 from rules.ruleset import AllowRule
 from tests.proxy.egress.hellos import client_context, hello
@@ -170,7 +171,8 @@ async def test_a_name_may_not_stand_for_a_special_address(tmp_path: Path, addres
         reply = await world.ask(connect("example.com:443"))
         assert (reply.status, reply.field("x-deny-reason")) == (403, "address-not-allowed")
         line = (await world.lines())[0]
-        assert (line["fact"], line["address"]) == ("endpoint", address)
+        assert line["fact"] == "endpoint"
+        assert parse_address(str(line["address"])) == parse_address(address)
 
 
 @pytest.mark.parametrize("spelling", ["127.0.0.1", "127.0.0.9", "0.0.0.0", "::ffff:127.0.0.1"])

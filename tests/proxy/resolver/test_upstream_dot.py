@@ -172,7 +172,8 @@ async def test_a_handshake_may_take_longer_than_a_connection_may_idle(
     ):
         with pytest.raises(UpstreamError, match="no connection in time"):
             await upstreams.ask(NAME, 1)
-    assert caplog.records == []
+    ours = [record for record in caplog.records if "StreamReaderProtocol" not in record.message]
+    assert ours == []  # Python 3.12's streams log the cancelled task of the test's own server
 
 
 async def test_a_server_that_closes_in_the_handshake_is_unreachable(
