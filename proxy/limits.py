@@ -77,4 +77,4 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     apps_remembered: int = 1024  # apps in each table per app; an installation has a handful
     admin_connections: int = 64  # scrapers and people; node_exporter web.max-requests 40
     admin_head_octets: int = 8192  # nginx large_client_header_buffers 8 KiB each
-    shutdown_s: float = 4.0  # of the 5 s that SIGTERM has (reference.md)
+    shutdown_s: float = 3.0  # of the 5 s that SIGTERM has: the rest is for a busy machine

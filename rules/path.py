@@ -24,6 +24,7 @@ _REFUSED = re.compile(r"[^!-~]|[\\?#]|%00|%5[Cc]|%(?![0-9A-Fa-f]{2})")
 _ENCODED = re.compile(r"%([0-9A-Fa-f]{2})")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")  # RFC 3986, section 2.3
 _DOTS = frozenset({".", ".."})
+_DOTTED = re.compile(r"(?:^|%2F)\.{1,2};")
 _SLASHES = re.compile(r"//+")
 _ENCODED_SLASH = "%2F"
 _BLAMES = {
@@ -134,6 +135,9 @@ def _segments(path: str) -> list[str]:
             kept.pop()
         if _ENCODED_SLASH in segment and not _DOTS.isdisjoint(segment.split(_ENCODED_SLASH)):
             raise MalformedPathError("a dot segment beside `%2F`", "write the path without it")
+        # RFC 3986, section 3.3: origins that know `;` parameters take `..;x` for `..`.
+        if ";" in segment and _DOTTED.search(segment):
+            raise MalformedPathError("a dot segment with parameters", "write the path without it")
     # RFC 3986, section 5.2.4: a dot segment at the end leaves the slash before it.
     return [*kept, ""] if segments[-1] in _DOTS else kept
 

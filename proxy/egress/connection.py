@@ -39,9 +39,8 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_buffer", "_ended", "_exchange", "_full", "_gone", "_in_head", "_listener", "_memory",
-        "_paused",
-        "_task", "admission", "authority", "context", "deadline", "errand", "principal",
-        "transport",
+        "_paused", "_task", "admission", "authority", "context", "deadline", "errand",
+        "principal", "transport",
     )  # fmt: skip
 
     def __init__(self, context: Context, listener: Listener) -> None:
@@ -71,11 +70,14 @@ class ClientConnection(asyncio.Protocol):
         context = self.context
         self.transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=context.limits.tunnel_buffer_octets)
+        peer = transport.get_extra_info("peername")
+        if peer is None:  # reset before it was accepted: there is nobody to answer
+            transport.set_protocol(asyncio.Protocol())
+            transport.abort()
+            return
         # Before the first octet is read: the peer's socket may be gone later.
         self.principal = context.identifier.tcp(
-            transport.get_extra_info("peername"),
-            transport.get_extra_info("sockname"),
-            self._listener.name,
+            peer, transport.get_extra_info("sockname"), self._listener.name
         )
         self.admission = Admission(context, self._listener, transport, self.principal.app)
         self._await_head(context.limits.head_s)
@@ -97,8 +99,8 @@ class ClientConnection(asyncio.Protocol):
             self._buffer = self._buffer + data if self._buffer else data
             if exchange is None and self._task is None:
                 self._proceed()
-            elif len(self._buffer) > self.context.limits.head_octets:
-                self.pause()  # pipelined requests wait in the kernel
+            if len(self._buffer) > self.context.limits.head_octets:
+                self.pause()  # pipelined requests wait in the kernel, for us or for the client
         except PeerError as error:
             self._malformed(error)
         except Exception:
@@ -111,7 +113,7 @@ class ClientConnection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is not None and not exchange.sent:
             self.transport.abort()  # a body that will never be complete
-        return exchange is not None or self._task is not None
+        return self.is_busy or self._full  # what was asked before is answered
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -179,7 +181,7 @@ class ClientConnection(asyncio.Protocol):
             self._continue()
         elif exchange is not None and exchange.sent and not self._buffer:
             self._gone = True
-            self.deadline = asyncio.get_running_loop().time() + self.context.limits.linger_s
+            self._await_head(self.context.limits.requests_in_body_s)  # a client that reads slowly
             self.transport.close()
         else:
             self._linger()
@@ -197,6 +199,7 @@ class ClientConnection(asyncio.Protocol):
         self._refuse(order.errand.flow, order.facts, decision, Answer(
             is_head=order.facts.method == "HEAD", close=close
         ))  # fmt: skip
+        self._continue()
 
     def broken(self) -> None:
         """Let the client see that the response is not complete (RFC 9112, section 8)."""
@@ -313,7 +316,7 @@ class ClientConnection(asyncio.Protocol):
                 if not self._in_head:
                     self._in_head = True
                     self._await_head(self.context.limits.head_s)
-                return
+                break
             head, octets = parsed
             self._buffer = self._buffer[octets:]
             self._in_head = False
@@ -321,7 +324,11 @@ class ClientConnection(asyncio.Protocol):
                 connect.serve(self, head)
             else:
                 request.serve(self, head)
-        if not self._buffer and not (self._gone or self.is_busy):
+        if self._gone or self.is_busy:
+            return
+        if self._ended and not self._full:
+            self._linger()  # neither a request nor the rest of one will come
+        elif self._full or not self._buffer:
             self._await_head(self.context.limits.keep_alive_s)
 
     def _continue(self) -> None:
@@ -376,9 +383,11 @@ class ClientConnection(asyncio.Protocol):
         self.refuse(self.new_flow(self.principal), facts, decision, _NO_HEAD)
 
     def _drop_exchange(self) -> None:
-        if self._exchange is not None:
-            self._exchange.client_lost()
-            self._exchange = None
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_lost()
+            if exchange.begun:
+                self.transport.abort()  # a refusal would be read as content of the response
 
     def _linger(self) -> None:
         """Send what was written, read what still comes, then end."""

@@ -109,6 +109,11 @@ class Exchange:
         self._coded = False  # the response goes out chunked
         self._reusable = False
 
+    @property
+    def begun(self) -> bool:
+        """Whether a part of the response was sent to the client."""
+        return self._reader is not None
+
     def begin(self) -> None:
         """Send the head."""
         origin = self.origin

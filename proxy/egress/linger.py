@@ -12,9 +12,12 @@ from proxy.egress.context import Context
 
 
 class Linger(asyncio.Protocol):
-    """Throws away what still comes, until the peer ends or `linger_s` is over."""
+    """Throws away what still comes, until the peer ends or `linger_s` is over.
 
-    __slots__ = ("_admission", "_context", "_transport", "deadline")
+    A peer that reads slowly has `requests_in_body_s` to take what was written.
+    """
+
+    __slots__ = ("_admission", "_context", "_end", "_transport", "deadline")
 
     is_busy = False
 
@@ -24,7 +27,9 @@ class Linger(asyncio.Protocol):
         self._context = context
         self._admission = admission
         self._transport = transport
-        self.deadline = asyncio.get_running_loop().time() + context.limits.linger_s
+        now = asyncio.get_running_loop().time()
+        self.deadline = now + context.limits.linger_s
+        self._end = now + context.limits.requests_in_body_s
 
     def begin(self) -> None:
         """Take the transport over; what was written to it is still sent."""
@@ -46,8 +51,11 @@ class Linger(asyncio.Protocol):
         self._context.deadlines.discard(self)
         self._admission.release()
 
-    def expired(self, now: float) -> None:  # noqa: ARG002 - there is one limit only
+    def expired(self, now: float) -> None:
         """End: the peer had its time."""
+        if self._transport.get_write_buffer_size() and now < self._end:
+            self.deadline = now + self._context.limits.linger_s
+            return
         self.deadline = float("inf")
         self._context.metrics.bounds.add("linger_s")
         self._transport.abort()

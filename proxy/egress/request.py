@@ -79,6 +79,8 @@ def serve(client: Requester, head: RequestHead) -> None:
     Raises:
         PeerError: the request names no origin, or names two.
     """
+    if head.method == "CONNECT":  # only inside of one (RFC 9110, section 9.3.6)
+        raise request_malformed("a CONNECT inside a tunnel")
     errand, target = _errand(client, head)
     facts = _facts(errand, head.method, target)
     if head.fields != errand.fields and presents_credentials(head):
@@ -264,9 +266,11 @@ def _order(
     last = head.minor == 0 or not head.persistent
     upgrade = b""
     if head.fields != errand.fields or last or hops is not None:
-        upgrade = _upgrade(head)
+        # What follows a 101 cannot be read, and is not decided about.
+        is_readable = errand.passage is not None and errand.passage.only_readable
+        upgrade = b"" if is_readable else _upgrade(head)
         errand.written = _written(errand, head, hops, upgrade)
-        is_usual = not (last or upgrade or hops is not None)
+        is_usual = not (last or hops is not None or b"upgrade" in head.options)
         errand.fields = head.fields if is_usual else None
     octets = b"%b %b%b" % (head.method.encode("ascii"), sent, errand.written)
     return Order(errand, facts, decision, octets, head.minor, head.body, upgrade, last)

@@ -147,8 +147,8 @@ class Tunnel:
         self._closed = True
         self.client.transport.close()
         self.origin.transport.close()
-        now = asyncio.get_running_loop().time()
-        self.deadline = now + self.context.limits.linger_s
+        self._quiet_since = asyncio.get_running_loop().time()
+        self.deadline = self._quiet_since + self.context.limits.linger_s
         self._report()
 
     def cut(self, reason: Reason, text: str) -> None:
@@ -169,14 +169,17 @@ class Tunnel:
 
     def expired(self, now: float) -> None:
         """Keep the limits in time, which are looked at a few times per idle limit."""
+        limits = self.context.limits
         if self._closed:  # a peer that does not read its last octets
-            self._abort()
+            if not self._is_unsent() or now >= self._quiet_since + limits.tunnel_half_closed_s:
+                self._abort()
+            else:
+                self.deadline = now + limits.linger_s
             return
         seen = self.client.octets + self.origin.octets
         if seen != self._seen:
             self._seen = seen
             self._quiet_since = now
-        limits = self.context.limits
         if self._gate is not None and now >= self._born + limits.hello_s:
             self.context.metrics.bounds.add("hello_s")
             self._gate.late()
@@ -225,6 +228,10 @@ class Tunnel:
             octets_down=down,
             duration=round(duration_s, 6),
         )
+
+    def _is_unsent(self) -> bool:
+        both = (self.client.transport, self.origin.transport)
+        return any(transport.get_write_buffer_size() for transport in both)
 
     def _is_half_closed(self) -> bool:
         return self.client.ended or self.origin.ended

@@ -111,9 +111,13 @@ class Do53Tcp(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Learn who connected, before the first octet is read."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        peer = transport.get_extra_info("peername")
+        if peer is None:  # reset before it was accepted: nobody is there, and nothing is held
+            self._transport.set_protocol(asyncio.Protocol())
+            self._transport.abort()
+            return
         if not self._listener.admit(self._transport):
             self._transport.abort()  # nothing was asked yet: the client tries again later
-        peer = transport.get_extra_info("peername")
         local = transport.get_extra_info("sockname")
         principal = self._identifier.tcp(peer, local, self._listener.name)
         self._app = principal.app

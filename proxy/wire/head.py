@@ -214,6 +214,8 @@ def _section(
 def _check_request(method: str, minor: int, body: Body, bearing: dict[bytes, bytes]) -> None:
     if minor and b"host" not in bearing:  # RFC 9112, section 3.2
         raise request_malformed("send one host field")
+    if method != method.upper():  # RFC 9110, section 9.1: they differ by case, not to everyone
+        raise request_malformed("a method is written in capitals")
     if method == "PRI":  # RFC 9113, section 3.4: reserved, so that HTTP/1 readers stop there
         raise request_malformed("PRI begins HTTP/2; speak HTTP/1.1")
     if method == "CONNECT" and body is not NO_BODY:  # RFC 9110, section 9.3.6

@@ -1,7 +1,11 @@
 """One client connection: heads, limits, refusals before any origin is known."""
 
 import asyncio
+import os
+import socket
+import struct
 import subprocess
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -9,9 +13,12 @@ import msgspec
 import pytest
 
 from proxy.egress.connection import ClientConnection
-from rules.ruleset import AllowRule
+from proxy.identify import Identifier
+from rules.ruleset import AllowRule, App, IdentityLine, Ruleset
 from tests.proxy.egress.world import (
+    LOCAL,
     LOOPBACK,
+    PATIENCE_S,
     QUICK,
     Origin,
     World,
@@ -381,3 +388,112 @@ async def test_connect_inside_a_connect_is_malformed(tmp_path: Path) -> None:
         assert (await client.reply()).status == 200
         client.send(connect("example.com:443"))
         assert (await client.reply()).status == 400
+
+
+@pytest.mark.parametrize("octets", [b"", b"GET http://example.com/ HTTP/1.1\r\n"])
+async def test_a_client_that_was_reset_before_it_was_accepted_leaves_nothing(
+    tmp_path: Path, octets: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = IdentityLine("me.yaml:3", uid=os.getuid())
+    async with opened(tmp_path) as world:
+        ruleset = Ruleset(1, {"me": App("me", identity=(line,))})
+        world.egress.identifier = Identifier(ruleset, world.egress.identifier._peers)
+        for _ in range(20):  # the loop does not run: none is accepted before it is gone
+            with socket.create_connection((LOCAL, world.port)) as sock:
+                sock.send(octets)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert (await world.ask(get("example.com"))).status == 403
+        await settled(lambda: world.egress.connections == {})
+        assert caplog.records == []
+
+
+async def test_a_client_that_reads_no_refusal_is_not_read_either(tmp_path: Path) -> None:
+    """threats.md, "HTTP itself": "unbounded header, body, stream counts"."""
+    limits = msgspec.structs.replace(QUICK, head_octets=4096, tunnel_buffer_octets=4096)
+    async with opened(tmp_path, limits=limits) as world:
+        client = await world.client()
+        client.pause()
+        refused = get("example.com") * 400
+        asked = 0
+        with suppress(TimeoutError):  # the kernel's buffers fill up, then nothing moves
+            async with asyncio.timeout(PATIENCE_S):
+                while not (held := _held(world)) or not held[0]._paused:
+                    client.send(refused)
+                    asked += 400
+                    await asyncio.sleep(0)
+        assert len(held[0]._buffer) < 1 << 20
+        client.resume()
+        for _ in range(asked):
+            assert (await client.reply()).status == 403
+
+
+def _held(world: World) -> list[ClientConnection]:
+    timed = world.egress.deadlines._timed
+    return [each for each in timed if isinstance(each, ClientConnection)]
+
+
+async def test_a_client_that_reads_nothing_at_all_is_dropped(tmp_path: Path) -> None:
+    """threats.md, "HTTP itself": "Slow loris on head, body, TLS hello"."""
+    limits = msgspec.structs.replace(QUICK, keep_alive_s=0.05, tunnel_buffer_octets=4096)
+    async with opened(tmp_path, limits=limits) as world:
+        client = await world.client()
+        client.pause()
+        client.send(get("example.com") * 40_000)  # more refusals than the kernel's buffers hold
+        await settled(lambda: world.egress.connections != {})
+        await settled(lambda: world.egress.connections == {})
+        assert world.metrics.bounds.value("keep_alive_s") == 1
+
+
+async def test_goes_on_after_an_origin_that_gave_no_response(tmp_path: Path) -> None:
+    limits = msgspec.structs.replace(QUICK, keep_alive_s=0.05)
+    async with (
+        saying(b"", close=True).running() as origin,
+        opened(tmp_path, web(origin), limits=limits) as world,
+    ):
+        client = await world.client()
+        client.send(get(f"example.com:{origin.port}") + get("example.org"))
+        assert (await client.reply()).status == 502
+        assert (await client.reply()).status == 403
+        assert await client.rest() == b""  # an idle connection ends
+
+
+@pytest.mark.parametrize("more", [b"", b"GET http://exa"])
+async def test_a_client_with_no_more_to_ask_is_let_go_after_a_refusal(
+    tmp_path: Path, more: bytes
+) -> None:
+    async with opened(tmp_path, allow("example.com", ports=[80])) as world:
+        world.names.table["example.com"] = []
+        client = await world.client()
+        client.send(get("example.com") + more)
+        client.end()
+        assert (await client.reply()).status == 502
+        assert await client.rest() == b""
+        assert world.metrics.bounds.value("keep_alive_s") == 0
+
+
+async def test_a_client_that_reads_slowly_gets_the_whole_last_response(tmp_path: Path) -> None:
+    content = bytes(8 << 20)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(content)
+    limits = msgspec.structs.replace(QUICK, linger_s=0.02, tunnel_buffer_octets=16 << 20)
+    async with (
+        saying(head + content).running() as origin,
+        opened(tmp_path, web(origin), limits=limits) as world,
+    ):
+        client = await world.client()
+        client.pause()
+        client.send(get(f"example.com:{origin.port}", "/", "Connection: close"))
+        await settled(lambda: any(each._gone for each in _held(world)))
+        await asyncio.sleep(0.2)  # ten times what a client is given that has read everything
+        client.resume()
+        assert (await client.reply()).body == content
+
+
+async def test_connect_inside_a_tunnel_is_malformed_in_any_form(tmp_path: Path) -> None:
+    """threats.md, "HTTP itself": "CONNECT early data (CVE-2025-64763)", one level down."""
+    async with opened(tmp_path) as world:
+        for target in ("/", "http://sallyport.internal/"):
+            client = await world.client()
+            client.send(connect("sallyport.internal:80"))
+            assert (await client.reply()).status == 200
+            client.send(f"CONNECT {target} HTTP/1.1\r\nHost: sallyport.internal\r\n\r\n".encode())
+            assert (await client.reply()).field("x-deny-reason") == "request-malformed"

@@ -501,3 +501,46 @@ async def test_an_origin_that_does_not_read_stops_the_client(tmp_path: Path) -> 
         go.set()
         client.send(bytes(octets - sent))
         assert (await client.reply()).status == 200
+
+
+async def test_a_refusal_never_stands_in_the_middle_of_a_response(tmp_path: Path) -> None:
+    """threats.md, "HTTP itself": "chunk extensions", after the origin began to answer."""
+    begun = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf"
+    async with saying(begun).running() as origin, opened(tmp_path, web(origin)) as world:
+        client = await world.client()
+        chunked = "Transfer-Encoding: chunked"
+        client.send(get(f"example.com:{origin.port}", "/", chunked, method="POST"))
+        assert b" 200 OK" in await client.head()
+        assert await client.exactly(4) == b"half"
+        client.send(b"5;x=y\r\nhello\r\n")
+        assert await client.rest() == b""
+        await settled(lambda: world.egress.connections == {})
+        assert [line["reason"] for line in await world.lines()] == ["rule", "request-malformed"]
+
+
+async def test_nothing_is_switched_where_only_what_can_be_read_may_pass(tmp_path: Path) -> None:
+    """threats.md, "HTTP itself": "upgrade answered with 200 (CVE-2024-23326)", and with 101.
+
+    What follows a 101 is not decided about: it would carry any path past a rule for paths.
+    """
+    fields = ("Connection: Upgrade", "Upgrade: websocket")
+    async with Origin().running() as origin:
+        rule = allow("example.com", ports=[origin.port], addresses=[LOOPBACK], paths=["/a/**"])
+        async with opened(tmp_path, rule) as world:
+            client = await world.client()
+            for _ in range(2):
+                client.send(get(f"example.com:{origin.port}", "/a/b", *fields))
+                assert (await client.reply()).body == b"ok"
+            assert [b"upgrade" in head.lower() for head in origin.heads] == [False, False]
+
+
+async def test_an_upgrade_is_asked_for_after_the_same_fields_with_another_method(
+    tmp_path: Path,
+) -> None:
+    fields = ("Connection: Upgrade", "Upgrade: websocket")
+    async with Origin().running() as origin, opened(tmp_path, web(origin)) as world:
+        client = await world.client()
+        for method in ("POST", "GET"):
+            client.send(get(f"example.com:{origin.port}", "/", *fields, method=method))
+            assert (await client.reply()).body == b"ok"
+        assert [b"upgrade: websocket" in head for head in origin.heads] == [False, True]

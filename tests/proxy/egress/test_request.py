@@ -324,3 +324,16 @@ async def test_an_allow_is_audited_before_the_request_leaves(tmp_path: Path) -> 
         assert (line["path"], line["address"]) == ("/a", "127.0.0.1")
         assert "secret" not in str(line)
         client.abort()
+
+
+@pytest.mark.parametrize("method", ["trace", "Delete", "get"])
+async def test_refuses_methods_that_are_known_by_another_case(tmp_path: Path, method: str) -> None:
+    """threats.md, "HTTP itself": "TRACE echo of an injected header", for who reads `trace` so.
+
+    A rule that denies DELETE is one about `delete` to a server that reads it as DELETE.
+    """
+    denying = deny("example.com", methods=["DELETE"])
+    async with Origin().running() as origin, opened(tmp_path, web(origin), denying) as world:
+        reply = await world.ask(get(f"example.com:{origin.port}", method=method))
+        assert reply.field("x-deny-reason") == "request-malformed"
+        assert origin.heads == []

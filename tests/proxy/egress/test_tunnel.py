@@ -201,7 +201,8 @@ def _octets(timed: object) -> int:
 
 
 async def test_a_peer_that_never_reads_its_last_octets_is_dropped(tmp_path: Path) -> None:
-    limits = msgspec.structs.replace(QUICK, linger_s=0.05, tunnel_buffer_octets=64 << 20)
+    limits = msgspec.structs.replace(QUICK, linger_s=0.05, tunnel_half_closed_s=0.1)
+    limits = msgspec.structs.replace(limits, tunnel_buffer_octets=64 << 20)
     origin = Origin()
 
     async def script(reader: StreamReader, writer: StreamWriter) -> None:
@@ -238,3 +239,24 @@ async def test_an_idle_tunnel_costs_little_memory(tmp_path: Path, report: list[s
 
 def test_the_defaults_are_those_of_the_reference() -> None:
     assert (Limits().tunnel_idle_s, Limits().tunnel_buffer_octets) == (3600.0, 262144)
+
+
+async def test_a_client_that_reads_slowly_gets_what_a_lost_origin_sent(tmp_path: Path) -> None:
+    limits = msgspec.structs.replace(QUICK, linger_s=0.02, tunnel_buffer_octets=64 << 20)
+    origin = Origin()
+
+    async def script(reader: StreamReader, writer: StreamWriter) -> None:
+        del reader
+        writer.write(bytes(8 << 20))
+        writer.write_eof()
+        await writer.drain()
+
+    origin.script = script
+    async with origin.running(), opened(tmp_path, unread(origin), limits=limits) as world:
+        client = await established(world, origin)
+        client.pause()
+        client.end()  # both directions have ended, and most is not read yet
+        await settled(lambda: world.metrics.tunnels.value == 0)
+        await asyncio.sleep(0.2)  # ten times what a client is given that has read everything
+        client.resume()
+        assert len(await client.rest()) == 8 << 20

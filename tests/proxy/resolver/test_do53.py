@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 import subprocess
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import dns.message
 import dns.rcode
+import pytest
 from msgspec import Struct
 
 from proxy.identify import Identifier
@@ -210,6 +212,26 @@ async def test_connections_are_capped_and_counted(tmp_path: Path) -> None:
         writer.close()
         first[1].close()
         assert it.parts.metrics.bounds.value("dns_tcp_connections") == 1
+
+
+async def test_connections_that_are_reset_at_once_hold_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    by_uid = ruleset(me=App("me", identity=(IdentityLine("f:1", uid=0),), allows=ALLOWED))
+    async with served(by_uid, "udp://127.0.0.1:9", tmp_path) as it:
+        for _ in range(100):
+            with socket.create_connection(("127.0.0.1", it.port)) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.send(framed(wire("example.org")))
+        # One that stays is accepted after them: then all of them were.
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(framed(wire("example.org")))
+        await read_message(reader)
+        writer.close()
+        async with asyncio.timeout(10):
+            while it.listener.connections:  # noqa: ASYNC110 - no event tells of their end
+                await asyncio.sleep(0.005)
+    assert caplog.records == []
 
 
 async def test_an_app_cannot_hold_all_connections(tmp_path: Path) -> None:

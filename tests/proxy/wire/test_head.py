@@ -253,6 +253,13 @@ def test_keeps_an_expectation_as_a_fact_and_as_a_field() -> None:
     assert (b"expect", b"100-Continue") in end_to_end(head.fields)
 
 
+@pytest.mark.parametrize("method", [b"get", b"Trace", b"POSt"])
+def test_refuses_a_method_that_is_not_in_capitals(method: bytes) -> None:
+    """threats.md, "HTTP itself": "TRACE echo of an injected header": some read `trace` as it."""
+    with pytest.raises(PeerError, match="in capitals"):
+        request(method + b" / HTTP/1.1\r\nHost: a.example\r\n\r\n")
+
+
 def test_a_connect_may_say_that_it_has_no_content() -> None:
     line = b"CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\nContent-Length: 0\r\n\r\n"
     assert request(line).body == NO_BODY
