@@ -161,8 +161,8 @@ class SpeakingFirst(Side):
         self.tunnel.origin.data_received(data)
 
 
-class WatchedClient(Side):
-    """The client's side while a second ClientHello may still come."""
+class Watched(Side):
+    """A side while it is not known yet whether a second ClientHello will come."""
 
     __slots__ = ("_watch",)
 
@@ -175,6 +175,16 @@ class WatchedClient(Side):
     ) -> None:
         super().__init__(tunnel, transport, other)
         self._watch = watch
+
+    def _pass_on(self, data: bytes) -> None:
+        if data:
+            super().data_received(data)
+        if self._watch.done:
+            _unwatch(self.tunnel)
+
+
+class WatchedClient(Watched):
+    """The client's side: only what was seen to be harmless goes on."""
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -183,26 +193,11 @@ class WatchedClient(Side):
         except ProxyError as error:
             _cut(self.tunnel, error)
             return
-        if released:
-            super().data_received(released)
-        if self._watch.done:
-            _unwatch(self.tunnel)
+        self._pass_on(released)
 
 
-class WatchedOrigin(Side):
-    """The origin's side until it is seen whether it asks for a second ClientHello."""
-
-    __slots__ = ("_watch",)
-
-    def __init__(
-        self,
-        tunnel: Tunnel,
-        transport: asyncio.Transport,
-        other: asyncio.Transport,
-        watch: HelloWatch,
-    ) -> None:
-        super().__init__(tunnel, transport, other)
-        self._watch = watch
+class WatchedOrigin(Watched):
+    """The origin's side: it tells whether it asks for a second ClientHello."""
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -211,9 +206,7 @@ class WatchedOrigin(Side):
         except ProxyError as error:
             _cut(self.tunnel, error)
             return
-        super().data_received(data)
-        if self._watch.done:
-            _unwatch(self.tunnel)
+        self._pass_on(data)
 
 
 def _cut(tunnel: Tunnel, error: ProxyError) -> None:

@@ -14,7 +14,7 @@ from rules.name import DomainName, parse
 from rules.rtype import AAAA, A
 from rules.ruleset import App
 from tests.proxy.composed import ME, OTHER, OWN_ADDRESS, Composed, allow, composed, exact, ruleset
-from tests.proxy.resolver.hostile import Conversation, answer, hostile, nothing
+from tests.proxy.resolver.hostile import Conversation, StreamScript, answer, hostile, nothing
 
 PUBLIC, ELSEWHERE = "93.184.215.14", "23.215.0.136"
 NAME = parse("example.com")
@@ -29,6 +29,17 @@ def public(query: bytes) -> Iterable[bytes]:
 
 def flow(unique: str = "1", principal: Principal = ME) -> Flow:
     return Flow(unique, principal, Plane.DNS)
+
+
+def held(release: asyncio.Event) -> StreamScript:
+    """Answer one query, and that only once `release` is set."""
+
+    async def slowly(talk: Conversation) -> None:
+        query = await talk.query()
+        await release.wait()
+        await talk.send(answer(query, PUBLIC))
+
+    return slowly
 
 
 async def find(parts: Composed, errand: Flow, name: DomainName = NAME) -> Reason:
@@ -62,14 +73,8 @@ async def test_what_another_app_was_answered_is_asked_again(tmp_path: Path) -> N
 
 async def test_equal_questions_of_an_app_are_asked_once(tmp_path: Path) -> None:
     release = asyncio.Event()
-
-    async def slowly(talk: Conversation) -> None:
-        query = await talk.query()
-        await release.wait()
-        await talk.send(answer(query, PUBLIC))
-
     async with (
-        hostile(nothing, slowly) as peer,
+        hostile(nothing, held(release)) as peer,
         composed(RULES, peer.url("tcp"), tmp_path) as parts,
     ):
         waiting = [asyncio.create_task(find(parts, flow(str(each)))) for each in range(5)]
@@ -81,14 +86,8 @@ async def test_equal_questions_of_an_app_are_asked_once(tmp_path: Path) -> None:
 
 async def test_a_waiter_that_gives_up_ends_nobody_elses_look_up(tmp_path: Path) -> None:
     release = asyncio.Event()
-
-    async def slowly(talk: Conversation) -> None:
-        query = await talk.query()
-        await release.wait()
-        await talk.send(answer(query, PUBLIC))
-
     async with (
-        hostile(nothing, slowly) as peer,
+        hostile(nothing, held(release)) as peer,
         composed(RULES, peer.url("tcp"), tmp_path) as parts,
     ):
         first, second = (asyncio.create_task(find(parts, flow(each))) for each in "ab")
@@ -101,14 +100,8 @@ async def test_a_waiter_that_gives_up_ends_nobody_elses_look_up(tmp_path: Path) 
 async def test_rules_that_change_while_upstream_thinks_are_asked_again(tmp_path: Path) -> None:
     """threats.md, Order of checks: a flow decided under generation N that registers after N+1."""
     release = asyncio.Event()
-
-    async def slowly(talk: Conversation) -> None:
-        query = await talk.query()
-        await release.wait()
-        await talk.send(answer(query, PUBLIC))
-
     async with (
-        hostile(nothing, slowly) as peer,
+        hostile(nothing, held(release)) as peer,
         composed(RULES, peer.url("tcp"), tmp_path) as parts,
     ):
         found = asyncio.create_task(find(parts, flow()))
