@@ -1,7 +1,7 @@
 """CONNECT: from the authority to a tunnel, with every decision made before the 2xx.
 
-The order is the security property (ARCHITECTURE.md): Connect, look-up, Endpoint, dial, a look at the
-generation, 2xx, ClientHello, tunnel.  No octet of the client goes to the origin before that.
+The order is the security property (ARCHITECTURE.md): Connect, look-up, Endpoint, dial, a look at
+the generation, 2xx, ClientHello, tunnel.  No octet of the client goes to the origin before that.
 """
 
 from functools import lru_cache
