@@ -29,6 +29,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     upstream_tcp_pipeline: int = 100  # Unbound max-reuse-tcp-queries 200
     # caches, per app
     cache_entries: int = 4096  # dnsmasq cache-size 150, systemd-resolved 4096
+    known_queries: int = 1024  # queries remembered by their octets; nscd keeps 211 to 1000 hosts
     cache_ttl_s: int = 3600  # Unbound cache-max-ttl 86400; shorter, so that pins stay fresh
     negative_ttl_s: int = 900  # RFC 2308, section 5: one to three hours at most; dnsdist 3600
     pins: int = 4096  # one per cached address answer

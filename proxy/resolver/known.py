@@ -6,9 +6,10 @@ decided here: what is kept is what `read_query` made of the very same octets.
 
 from collections.abc import Callable
 
+from proxy.limits import Limits
+from proxy.metrics import Metrics
 from proxy.resolver.message import Query
 
-KNOWN_QUERIES = 1024  # of each app; the oldest makes room.  nscd keeps 211 to 1000 hosts
 KNOWN_OCTETS = 320  # a longer query holds options that seldom come twice
 _ID_OCTETS = 2
 
@@ -16,10 +17,15 @@ type Read = Callable[[bytes], Query]
 
 
 class KnownQueries:
-    """What was read, for as many apps as the rules name."""
+    """What was read, for as many apps as the rules name: `limits.known_queries` of each.
 
-    def __init__(self, read: Read) -> None:
+    At the bound the oldest makes room, which is counted.
+    """
+
+    def __init__(self, read: Read, limits: Limits, metrics: Metrics) -> None:
         self._read = read
+        self._limits = limits
+        self._metrics = metrics
         self._apps: dict[str, dict[bytes, Query]] = {}
 
     def read(self, app: str, wire: bytes) -> Query:
@@ -41,6 +47,7 @@ class KnownQueries:
         if rest in known or len(rest) > KNOWN_OCTETS:
             return
         # Exact octets are 2^n keys of one name (case, cookies): what is never asked again goes.
-        if len(known) >= KNOWN_QUERIES:
+        if len(known) >= self._limits.known_queries:
             del known[next(iter(known))]
+            self._metrics.bounds.add("known_queries")
         known[rest] = query

@@ -93,7 +93,7 @@ class Resolver:
         self._metrics = metrics
         self._wall = wall
         self._entropy = entropy
-        self._known = KnownQueries(read_query)
+        self._known = KnownQueries(read_query, limits, metrics)
 
     def serve(self, wire: bytes, asker: Asker) -> bytes | Miss | None:
         """Return the reply, or the miss to finish; None for what deserves no reply."""
