@@ -180,8 +180,9 @@ def test_a_taken_port_names_who_has_it_and_what_to_do(taken: socket.socket) -> N
 
 def test_a_port_that_is_taken_on_udp_only_leaves_no_tcp_socket_behind() -> None:
     with socket.socket(type=socket.SOCK_DGRAM) as datagrams:
-        datagrams.bind(("127.0.0.1", 0))
-        port = port_of(datagrams)
+        with socket.create_server(("127.0.0.1", 0)) as free:  # a port that is free on TCP too
+            port = port_of(free)
+            datagrams.bind(("127.0.0.1", port))
         with pytest.raises(BindError, match=f"cannot bind UDP 127.0.0.1 port {port}"):
             bind_listeners(listen(f"127.0.0.1:{port}", skip=()))
         socket.create_server(("127.0.0.1", port)).close()
