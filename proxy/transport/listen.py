@@ -8,11 +8,15 @@ import asyncio
 import contextlib
 import errno
 import socket
+import ssl
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import cast
 
+from msgspec import Struct
+
 from proxy.errors import BindError
+from proxy.transport.handshake import Handshakes
 from proxy.transport.holder import holder
 
 BACKLOG = 1024  # nginx 511, Linux net.core.somaxconn 4096
@@ -75,13 +79,27 @@ def _explain(address: str, port: int, kind: socket.SocketKind, error: OSError) -
     return f"cannot bind {protocol} {address} port {port}: {error.strerror}; {advice}"
 
 
+class ListenerTls(Struct, frozen=True):
+    """TLS of a listener: so many handshakes at once, each of so many seconds at most.
+
+    `at_bound` is called with the name of the limit that was hit.
+    """
+
+    context: ssl.SSLContext
+    handshakes: int
+    handshake_s: float
+    at_bound: Callable[[str], None]
+
+
 class Listener:
     """One accepting socket with a bound on its open connections.
 
     `factory` makes the protocol of each accepted connection and is given this listener; the
     protocol calls `admit` when it is connected and `release` once it is lost.  At `limit`
     connections `admit` says no, and the protocol refuses with the words of its own protocol.
-    `name` is `ADDRESS:PORT` as `listen:` has it, by default what the socket is bound to.
+    `counted` is told of each connection whether it was admitted.
+    `name` is `ADDRESS:PORT` as `listen:` has it, by default what the socket is bound to.  With
+    `tls` a protocol is made for each connection whose handshake succeeded.
     """
 
     def __init__(
@@ -91,42 +109,64 @@ class Listener:
         limit: int,
         at_limit: Callable[[], None],
         name: str = "",
+        tls: "ListenerTls | None" = None,
+        counted: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self.socket = sock
         self.name = name or _name(sock)
         self.limit = limit
         self._factory = factory
         self._at_limit = at_limit
-        self._open: set[asyncio.BaseTransport] = set()
+        self._counted = counted
+        self._open: set[asyncio.BaseTransport] = set()  # those that were refused and end, too
+        self._admitted: set[asyncio.BaseTransport] = set()
         self._shares: dict[str, int] = {}  # of an app; one without a connection has no entry
         self._server: asyncio.Server | None = None
+        self._tls = tls
+        self._handshakes: Handshakes | None = None
         self._empty = asyncio.Event()
         self._empty.set()
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """How many connections are open, with those that were refused and are about to end."""
         return len(self._open)
 
     async def start(self) -> None:
         """Begin to accept."""
+        if self._tls is not None:
+            tls = self._tls
+            self._handshakes = Handshakes(
+                self.socket, tls.context, lambda: self._factory(self),
+                most=tls.handshakes, wait_s=tls.handshake_s, at_bound=tls.at_bound,
+            )  # fmt: skip
+            self._handshakes.start()
+            return
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
             lambda: self._factory(self), sock=self.socket, backlog=BACKLOG
         )
 
-    def admit(self, transport: asyncio.BaseTransport) -> bool:
-        """Count a new connection; return False, and count the bound, where there is no room."""
-        room = len(self._open) < self.limit
+    def admit(self, transport: asyncio.BaseTransport, *, has_share: bool = True) -> bool:
+        """Count a new connection; return False, and count the bound, where there is no room.
+
+        One without a share of its app's is refused too, and takes no room: an app that is
+        refused often enough at once would else shut out the others.
+        """
+        room = has_share and len(self._admitted) < self.limit
         self._open.add(transport)
         self._empty.clear()
-        if not room:
+        if room:
+            self._admitted.add(transport)
+        elif has_share:
             self._at_limit()
+        self._counted(room)
         return room
 
     def release(self, transport: asyncio.BaseTransport) -> None:
         """Forget a connection that is lost; one that was never admitted is ignored."""
         self._open.discard(transport)
+        self._admitted.discard(transport)
         if not self._open:
             self._empty.set()
 
@@ -135,6 +175,8 @@ class Listener:
         if self._server is not None:
             self._server.close()
             self._server = None
+        if self._handshakes is not None:
+            self._handshakes.stop()
 
     def claim(self, app: str, most: int) -> bool:
         """Count a connection of `app`; return False where it has `most` already."""
