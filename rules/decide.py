@@ -43,9 +43,11 @@ from rules.pattern import PatternKind
 from rules.rtype import AAAA, A
 from rules.ruleset import AllowRule, App, DenyRule
 from rules.special import special_use
+from rules.zones import Zones, is_private, zones_of
 
 _ALLOW, _DENY = Verdict.ALLOW, Verdict.DENY
 _LOCAL = Decision(_ALLOW, Reason.LOCAL)
+_LOCAL_ABOVE_A_ZONE = Decision(_ALLOW, Reason.LOCAL, empty=True)
 _SPECIAL = Decision(_DENY, Reason.SPECIAL_USE)
 _ONLY_READABLE, _UNREAD = OnlyReadable(), TunnelUnread()
 _CUT_ECH, _ACCEPT_ECH = PeekTls(), PeekTls(accept_ech=True)
@@ -62,9 +64,10 @@ _id = attrgetter("id")
 def decide(index: RuleIndex, facts: Facts) -> Decision:
     """Return the decision on `facts`: never raises for facts of their declared types."""
     app = index.apps.get(facts.principal.app)
+    zones = zones_of(index)
     if app is not None:
-        return _answer(app, facts)
-    decision = _answer(_NO_RULES, facts)
+        return _answer(app, facts, zones)
+    decision = _answer(_NO_RULES, facts, zones)
     # A credential was presented and names no app.
     is_unproven = facts.principal.app == UNKNOWN_APP and facts.principal.evidence
     if is_unproven and decision.reason in _NOT_LISTED:
@@ -72,20 +75,20 @@ def decide(index: RuleIndex, facts: Facts) -> Decision:
     return decision
 
 
-def _answer(app: AppIndex, facts: Facts) -> Decision:
+def _answer(app: AppIndex, facts: Facts, zones: Zones) -> Decision:
     if isinstance(facts, Request):
-        return _request(app, facts)
+        return _request(app, facts, zones)
     if isinstance(facts, Question):
-        return _question(app, facts)
+        return _question(app, facts, zones)
     if isinstance(facts, Connect):
-        return _connect(app, facts)
-    return _endpoint(app, facts)
+        return _connect(app, facts, zones)
+    return _endpoint(app, facts, zones)
 
 
-def _question(app: AppIndex, facts: Question) -> Decision:
+def _question(app: AppIndex, facts: Question, zones: Zones) -> Decision:
     name, rtype = facts.name, facts.rtype
-    if special_use(name) is not None:
-        return _LOCAL if facts.via is None else _refused(app, name, Reason.SPECIAL_USE)
+    if special_use(name) is not None and not zones.asks(name, facts.via):
+        return _local(app, facts, zones)
     for denials in app.denies.levels(name):
         for denial in denials.questions:
             if denial.types is None or rtype in denial.types:
@@ -105,6 +108,14 @@ def _question(app: AppIndex, facts: Question) -> Decision:
     if facts.via is not None:
         return Decision(_ALLOW, Reason.RULE)
     return _refused(app, name, Reason.TYPE_NOT_ALLOWED if levels else Reason.HOST_NOT_LISTED)
+
+
+def _local(app: AppIndex, facts: Question, zones: Zones) -> Decision:
+    """Return that the appliance answers itself; a chain's target is nobody's to lead to."""
+    if facts.via is not None:
+        return _refused(app, facts.name, Reason.SPECIAL_USE)
+    # RFC 8020, section 2: NXDOMAIN here would deny the zone below.
+    return _LOCAL_ABOVE_A_ZONE if zones.has_below(facts.name) else _LOCAL
 
 
 def _refused(
@@ -144,8 +155,8 @@ def _unmet(app: App, rules: Sequence[AllowRule], principal: Principal) -> Reason
     return wanting
 
 
-def _connect(app: AppIndex, facts: Connect) -> Decision:
-    refusal = _refusal(app, facts)
+def _connect(app: AppIndex, facts: Connect, zones: Zones) -> Decision:
+    refusal = _refusal(app, facts, zones)
     if refusal is not None:
         return refusal
     levels = _allows(app, facts.host)
@@ -163,8 +174,8 @@ def _connect(app: AppIndex, facts: Connect) -> Decision:
     return Decision(_DENY, _missing(levels, facts))
 
 
-def _request(app: AppIndex, facts: Request) -> Decision:
-    refusal = _refusal(app, facts)
+def _request(app: AppIndex, facts: Request, zones: Zones) -> Decision:
+    refusal = _refusal(app, facts, zones)
     if refusal is not None:
         return refusal
     levels = _allows(app, facts.host)
@@ -178,9 +189,10 @@ def _request(app: AppIndex, facts: Request) -> Decision:
     return Decision(_DENY, _missing(levels, facts))
 
 
-def _refusal(app: AppIndex, facts: Connect | Request) -> Decision | None:
+def _refusal(app: AppIndex, facts: Connect | Request, zones: Zones) -> Decision | None:
     """Return the denial that no allow heals, if there is one."""
-    if isinstance(facts.host, str) and special_use(facts.host) is not None:
+    host = facts.host
+    if isinstance(host, str) and special_use(host) is not None and not zones.asks(host, None):
         return _SPECIAL
     for level in _denies(app, facts.host):
         rule = min(_denying(level, facts), key=_id, default=None)
@@ -301,7 +313,7 @@ def _with_method(rules: Sequence[AllowRule], facts: Request) -> list[AllowRule]:
     return [rule for rule in fitting if rule.methods is not None] or fitting
 
 
-def _endpoint(app: AppIndex, facts: Endpoint) -> Decision:
+def _endpoint(app: AppIndex, facts: Endpoint, zones: Zones) -> Decision:
     if facts.own_listener:
         return _REFUSED_ADDRESS
     denial = next(_endpoint_denies(app, facts), None)
@@ -311,7 +323,7 @@ def _endpoint(app: AppIndex, facts: Endpoint) -> Decision:
     levels = _allows(app, facts.name if facts.name is not None else facts.address)
     for level in levels:
         rules = [rule for rule in level.origins if _reaches(rule, facts)]
-        if rules and (facts.name is None or _is_public(facts) or _is_listed(facts.address, rules)):
+        if rules and (_is_fit(facts, zones) or _is_listed(facts.address, rules)):
             return Decision(_ALLOW, Reason.RULE, rules[0].id)
         if rules:
             return Decision(_DENY, Reason.ADDRESS_NOT_ALLOWED, rules[0].id)
@@ -341,9 +353,14 @@ def _reaches(rule: AllowRule, facts: Endpoint) -> bool:
     return is_port and (facts.name is None or rtype in rule.types)
 
 
-def _is_public(facts: Endpoint) -> bool:
-    if facts.own_interface or special_purpose(facts.address) is not None:
+def _is_fit(facts: Endpoint, zones: Zones) -> bool:
+    """Return whether the address needs no `addresses`: literal, public, or private in a zone."""
+    if facts.name is None:
+        return True
+    if facts.own_interface:
         return False
+    if special_purpose(facts.address) is not None:
+        return is_private(facts.address) and zones.apex(facts.name) is not None
     return all(special_purpose(one) is None for one in embedded(facts.address))
 
 

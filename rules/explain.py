@@ -18,6 +18,7 @@ from rules.name import DomainName
 from rules.path import readings
 from rules.rtype import AAAA, A, mnemonic
 from rules.ruleset import AllowRule, DenyRule
+from rules.zones import Zones, is_private, zones_of
 
 STEPS_HERE = 200  # rules of the same host that do not fit; more are counted
 STEPS_ELSEWHERE = 50  # rules of other hosts
@@ -68,24 +69,39 @@ class Step(Struct, frozen=True):
 def explain(index: RuleIndex, facts: Facts) -> tuple[Step, ...]:
     """Return each rule of the asker's app with why it matched or not; last, the decision."""
     decision = decide(index, facts)
+    zones = zones_of(index)
     steps: list[Step] = []
     app = index.apps.get(facts.principal.app)
     if app is not None:
-        steps += _steps(StepKind.DENY, app.app.denies, facts, decision)
-        steps += _steps(StepKind.ALLOW, app.app.allows, facts, decision)
+        steps += _steps(StepKind.DENY, app.app.denies, facts, decision, zones)
+        steps += _steps(StepKind.ALLOW, app.app.allows, facts, decision, zones)
     words = _WORDS.get(decision.reason) or f"the rule says {decision.verdict}"
     allowed = decision.verdict is Verdict.ALLOW
+    words += _where(facts, decision, zones)
     return (*steps, Step(decision.rule, StepKind.DECISION, allowed, words, decision))
 
 
+def _where(facts: Facts, decision: Decision, zones: Zones) -> str:
+    """Return in words who is asked for an allowed name, where that is a zone's resolvers."""
+    host = _host(facts)
+    apex = zones.apex(host) if isinstance(host, str) else None
+    if apex is None or decision.verdict is not Verdict.ALLOW or decision.reason is Reason.LOCAL:
+        return ""
+    return f"; it is in the zone {apex}, whose resolvers alone are asked"
+
+
 def _steps(
-    kind: StepKind, rules: Iterable[AllowRule | DenyRule], facts: Facts, decision: Decision
+    kind: StepKind,
+    rules: Iterable[AllowRule | DenyRule],
+    facts: Facts,
+    decision: Decision,
+    zones: Zones,
 ) -> Iterator[Step]:
     room = {True: STEPS_ELSEWHERE, False: STEPS_HERE}
     counted = 0
     for rule in rules:
         elsewhere = _elsewhere(rule, facts)
-        why = elsewhere or next(filter(None, _lacks(rule, facts)), "")
+        why = elsewhere or next(filter(None, _lacks(rule, facts, zones)), "")
         if why and not room[bool(elsewhere)]:
             counted += 1
             continue
@@ -121,7 +137,7 @@ def _host(facts: Facts) -> DomainName | Address:
     return facts.host
 
 
-def _lacks(rule: AllowRule | DenyRule, facts: Facts) -> Iterator[str]:
+def _lacks(rule: AllowRule | DenyRule, facts: Facts, zones: Zones) -> Iterator[str]:
     """Yield in words what of the fact the rule is not about; nothing for what fits."""
     if isinstance(facts, Question):
         yield "" if is_of_questions(rule) else _OF_QUESTIONS
@@ -132,7 +148,7 @@ def _lacks(rule: AllowRule | DenyRule, facts: Facts) -> Iterator[str]:
     if isinstance(rule, DenyRule) and is_selective(rule) and not isinstance(facts, Request):
         yield _OF_REQUESTS
     yield _port(rule, facts)
-    yield _address(rule, facts)
+    yield _address(rule, facts, zones)
     if isinstance(facts, Request):
         yield _method(rule, facts)
         yield _path(rule, facts)
@@ -152,11 +168,11 @@ def _port(rule: AllowRule | DenyRule, facts: Connect | Endpoint | Request) -> st
     return f"port {facts.port} is not in {_shown(sorted(rule.ports))}"
 
 
-def _address(rule: AllowRule | DenyRule, facts: Connect | Endpoint | Request) -> str:
+def _address(rule: AllowRule | DenyRule, facts: Connect | Endpoint | Request, zones: Zones) -> str:
     if isinstance(facts, Endpoint):
         address: DomainName | Address = facts.address
         if isinstance(rule, AllowRule) and rule.patterns:
-            return _standing(rule, facts)
+            return _standing(rule, facts, zones)
     else:
         address = facts.host
     if rule.addresses is None or (isinstance(rule, AllowRule) and rule.patterns):
@@ -169,7 +185,7 @@ def _address(rule: AllowRule | DenyRule, facts: Connect | Endpoint | Request) ->
     return f"{address} is not in {_shown(rule.addresses)}"
 
 
-def _standing(rule: AllowRule, facts: Endpoint) -> str:
+def _standing(rule: AllowRule, facts: Endpoint, zones: Zones) -> str:
     """Return in words why the address may not stand for a name that the rule allows."""
     address = facts.address
     if facts.own_listener:
@@ -181,7 +197,7 @@ def _standing(rule: AllowRule, facts: Endpoint) -> str:
         return f"{address} is an address of this host, not in {_shown(rule.addresses)}"
     blocks = ((one, special_purpose(one)) for one in (address, *embedded(address)))
     special = next(((one, block) for one, block in blocks if block is not None), None)
-    if special is None:
+    if special is None or (facts.name and zones.apex(facts.name) and is_private(address)):
         return ""
     return f"{special[0]} is {special[1]}, not in {_shown(rule.addresses)}"
 

@@ -1,5 +1,7 @@
 """Names that never leave the host: the IANA Special-Use Domain Names registry (RFC 6761).
 
+Most of them may be covered by a zone of the configuration (`rules.zones`): those are asked there.
+
 `example.com` and its kin are in the registry too, but resolvers treat them as any other name
 (RFC 6761, section 6.5), so they are not here.
 """
@@ -53,6 +55,13 @@ _TABLE: dict[str, SpecialUse] = {
     **dict.fromkeys((*_REVERSE_IPV4, *_REVERSE_IPV6), SpecialUse.EMPTY_ZONE),
 }
 _TOPS = frozenset(name.rpartition(".")[2] for name in _TABLE)
+SPECIAL_NAMES = frozenset(_TABLE)
+"""The names that `special_use` knows by themselves; it speaks of what lies below them as well."""
+
+# What these say is about this host and this resolver: no zone of anybody's speaks for them.
+_ALWAYS_LOCAL = frozenset(
+    {"localhost", "sallyport.internal", "resolver.arpa", "use-application-dns.net"}
+)
 
 
 def special_use(name: DomainName) -> tuple[SpecialUse, DomainName] | None:
@@ -64,3 +73,9 @@ def special_use(name: DomainName) -> tuple[SpecialUse, DomainName] | None:
         if special is not None:
             return special, candidate
     return None
+
+
+def is_always_local(name: DomainName) -> bool:
+    """Return whether `name` is answered here even where a zone covers it."""
+    special = special_use(name)
+    return special is not None and special[1] in _ALWAYS_LOCAL

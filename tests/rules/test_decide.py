@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from msgspec.structs import replace
 
 from rules.decide import decide
 from rules.decision import (
@@ -18,9 +19,11 @@ from rules.decision import (
 )
 from rules.facts import Endpoint, Evidence, Facts, Principal, Question, Request
 from rules.match import RuleIndex, index_rules
+from rules.name import parse
 from rules.path import parse_glob
 from rules.rtype import AAAA, ANY, CNAME, HTTPS, MX, TXT, A
 from rules.ruleset import AllowRule, DenyRule, Level, Requirements, Ruleset
+from rules.zones import make_zones, with_zones
 from tests.rules.written import (
     ME,
     allow,
@@ -759,3 +762,95 @@ def test_a_thousand_patterns_decide_as_one_would() -> None:
     assert decide(rules, request("a.org", "/q/x42-1")).rule == "r542"  # and x4*, less specific
     assert reason(rules, request("a.org", "/repos/org7")) is Reason.PATH_NOT_ALLOWED
     assert parse_glob("/**/x42*").rank > parse_glob("/**/x4*").rank
+
+
+# Zones
+
+
+def zoned(*rules: AllowRule | DenyRule, suffixes: str = "corp.example corp.internal") -> RuleIndex:
+    return with_zones(index(*rules), make_zones(map(parse, suffixes.split())))
+
+
+PRIVATE_NAME = "db.corp.internal"
+
+
+def test_a_special_use_name_of_a_zone_is_for_the_rules_to_allow() -> None:
+    assert reason(zoned(), question(PRIVATE_NAME)) is Reason.HOST_NOT_LISTED
+    assert reason(zoned(), connect(PRIVATE_NAME)) is Reason.HOST_NOT_LISTED
+    rules = zoned(allow(PRIVATE_NAME))
+    for fact in (question(PRIVATE_NAME), connect(PRIVATE_NAME), request(PRIVATE_NAME)):
+        assert outcome(decide(rules, fact)) == (ALLOW, Reason.RULE, "allow")
+    denied = zoned(allow(PRIVATE_NAME), deny("**.internal"))
+    assert reason(denied, question(PRIVATE_NAME)) is Reason.RULE
+
+
+def test_outside_its_zone_a_special_use_name_stays_here() -> None:
+    rules = zoned(allow("db.other.internal"))
+    assert decide(rules, question("db.other.internal")) == Decision(ALLOW, Reason.LOCAL)
+    assert reason(rules, connect("db.other.internal")) is Reason.SPECIAL_USE
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["localhost", "sallyport.internal", "a._why.sallyport.internal", "_dns.resolver.arpa",
+     "use-application-dns.net"],
+)  # fmt: skip
+def test_what_is_about_ourselves_stays_here_though_a_zone_covers_it(name: str) -> None:
+    """Closes "`use-application-dns.net`, `_dns.resolver.arpa`" for zones."""
+    rules = zoned(allow(name), suffixes="internal arpa net localhost")
+    assert decide(rules, question(name)).reason is Reason.LOCAL
+    assert reason(rules, connect(name)) is Reason.SPECIAL_USE
+
+
+def test_a_name_above_a_zone_is_said_to_exist() -> None:
+    """RFC 8020: NXDOMAIN for it would deny the zone."""
+    assert decide(zoned(), question("internal")).empty
+    assert not decide(zoned(), question("other.internal")).empty
+
+
+@pytest.mark.parametrize(
+    ("via", "verdict"), [("www.corp.internal", ALLOW), ("www.example.net", DENY)]
+)
+def test_a_special_use_target_is_followed_inside_its_zone_alone(via: str, verdict: Verdict) -> None:
+    rules = zoned(allow(via))
+    assert decide(rules, question(PRIVATE_NAME, via=via)).verdict is verdict
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "192.168.7.7", "172.20.0.1", "fd12::1"])
+@pytest.mark.parametrize("port", [443, None])
+def test_a_name_of_a_zone_may_stand_for_a_private_address(address: str, port: int | None) -> None:
+    rules = zoned(allow("db.corp.example"), allow("a.org"))
+    assert decide(rules, endpoint("db.corp.example", address, port)).verdict is ALLOW
+    assert reason(rules, endpoint("a.org", address, port)) is Reason.ADDRESS_NOT_ALLOWED
+    assert reason(rules, endpoint(None, address, port)) is Reason.ADDRESS_NOT_ALLOWED
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1", "::1", "0.0.0.0", "169.254.169.254", "fe80::1", "100.100.100.200",
+     "168.63.129.16", "fd00:ec2::254", "::ffff:10.0.0.1", "64:ff9b::10.0.0.1", "224.0.0.1"],
+)  # fmt: skip
+def test_a_name_of_a_zone_may_stand_for_nothing_else_that_is_special(address: str) -> None:
+    """Closes "Rebinding: first answer public, second private" for loopback and metadata."""
+    rules = zoned(allow("db.corp.example"))
+    assert reason(rules, endpoint("db.corp.example", address)) is Reason.ADDRESS_NOT_ALLOWED
+
+
+def test_a_zone_opens_no_door_of_this_host() -> None:
+    """Closes "own listeners and own interface addresses" for zones."""
+    rules = zoned(allow("db.corp.example"))
+    fact = endpoint("db.corp.example", "10.0.0.1")
+    assert reason(rules, replace(fact, own_interface=True)) is Reason.ADDRESS_NOT_ALLOWED
+    assert reason(rules, replace(fact, own_listener=True)) is Reason.ADDRESS_NOT_ALLOWED
+    assert reason(zoned(), fact) is Reason.HOST_NOT_LISTED
+
+
+def test_a_deny_of_addresses_holds_in_a_zone() -> None:
+    rules = zoned(allow("db.corp.example"), deny(addresses=["10.0.0.0/24"]))
+    assert reason(rules, endpoint("db.corp.example", "10.0.0.1")) is Reason.ADDRESS_NOT_ALLOWED
+    assert decide(rules, endpoint("db.corp.example", "10.0.1.1")).verdict is ALLOW
+
+
+def test_an_app_that_no_rule_file_knows_gains_nothing_by_a_zone() -> None:
+    rules = with_zones(of_app(app()), make_zones([parse("corp.internal")]))
+    assert reason(rules, question(PRIVATE_NAME)) is Reason.HOST_NOT_LISTED

@@ -7,8 +7,10 @@ from rules.decision import Decision, Reason, Verdict
 from rules.explain import STEPS_ELSEWHERE, STEPS_HERE, Step, StepKind, explain
 from rules.facts import Evidence, Facts, Principal
 from rules.match import RuleIndex, index_rules
+from rules.name import parse
 from rules.rtype import AAAA, TXT, A
 from rules.ruleset import AllowRule, DenyRule, Requirements, Ruleset
+from rules.zones import make_zones, with_zones
 from tests.rules.written import (
     allow,
     app,
@@ -237,3 +239,20 @@ def test_a_step_of_a_rule_carries_no_decision() -> None:
             None, StepKind.DECISION, matched=False, why="no allow names the host", decision=decision
         ),
     )
+
+
+def test_says_which_zone_is_asked() -> None:
+    rules = with_zones(index(allow("**.corp.internal")), make_zones([parse("corp.internal")]))
+    for fact in (question("db.corp.internal"), endpoint("db.corp.internal", "10.0.0.1")):
+        told = explain(rules, fact)
+        assert told[0].matched
+        assert told[-1].why.endswith("in the zone corp.internal, whose resolvers alone are asked")
+    assert "zone" not in explain(rules, question("www.corp.internal", TXT))[-1].why
+    assert "zone" not in explain(rules, connect("10.0.0.1"))[-1].why
+    assert "zone" not in explain(rules, question("internal"))[-1].why
+
+
+def test_says_that_a_zone_has_no_loopback() -> None:
+    rules = with_zones(index(allow("**.corp.internal")), make_zones([parse("corp.internal")]))
+    (step, _) = explain(rules, endpoint("db.corp.internal", "127.0.0.1"))
+    assert step.why.startswith("127.0.0.1 is loopback")

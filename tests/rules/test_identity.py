@@ -41,7 +41,6 @@ def test_evidence_of_later_versions_is_kept_with_a_warning() -> None:
     assert warnings_of(me(body)) == [
         "a.yaml:3:17 `lease` is no evidence in this version: the line never matches",
         "a.yaml:3:29 `spiffe` is no evidence in this version: the line never matches",
-        "a.yaml:3:66 `token` is no evidence in this version: the line never matches",
     ]
 
 
@@ -188,3 +187,39 @@ def test_lines_of_one_app_and_lines_of_other_evidence_do_not_tie() -> None:
     assert errors_of(apps(one="{process: {uid: 1}}, {process: {cgroup: /a}}")) == []
     line = "{lease: a, process: {uid: 1}}"
     assert errors_of(apps(one=line, two="{process: {uid: 1}}", three="{token: t}")) == []
+    assert errors_of(apps(one="{token: t}, {token: t, process: {uid: 1}}")) == []
+    assert errors_of(apps(one="{token: t, lease: a}", two="{token: t}")) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "column"),
+    [
+        ("{token: t}", "{token: t}", 17),
+        ('{token: t, listener: "172.18.0.1:1"}', '{token: t, listener: "172.18.0.1:1"}', 17),
+        ("{token: t, process: {uid: 1}}", "{token: t, process: {cgroup: /a}}", 27),
+    ],
+)
+def test_a_token_that_may_name_two_apps_is_an_error(one: str, two: str, column: int) -> None:
+    problem = f"a.yaml:5:{column} the token t may match this line and that of one at a.yaml:3"
+    assert errors_of(apps(one=one, two=two)) == [problem]
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("{token: t}", "{token: u}"),
+        ("{token: t, process: {uid: 1}}", "{token: t, process: {uid: 2}}"),
+        ("{token: t}", "{token: t, process: {uid: 2}}"),
+        ("{token: t}", '{token: t, listener: "172.18.0.1:1"}'),
+        ('{token: t, listener: "172.18.0.1:1"}', '{token: t, listener: "172.18.0.1:2"}'),
+        ('{token: t, listener: "172.18.0.1:1"}', '{token: u, listener: "172.18.0.1:1"}'),
+        ('{token: t, listener: "172.18.0.1:1"}', '{listener: "172.18.0.1:1"}'),
+        ("{token: t, process: {uid: 1}}", "{process: {uid: 1}}"),
+    ],
+)
+def test_tokens_that_can_name_one_app_only_may_stand(one: str, two: str) -> None:
+    assert errors_of(apps(one=one, two=two)) == []
+
+
+def test_who_may_dial_a_listener_is_not_warned_of_where_a_token_is_needed_too() -> None:
+    assert warnings_of(me('identity: [{token: t, listener: "127.0.0.1:3128"}]')) == []

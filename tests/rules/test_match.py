@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rules.match import ADDRESS_TYPES, HostTable, Level, index_app, index_rules, is_selective
+from rules.match import (
+    ADDRESS_TYPES,
+    HostTable,
+    Level,
+    finish,
+    index_app,
+    index_rules,
+    index_steps,
+    is_selective,
+)
 from rules.name import ROOT, parse
 from rules.rtype import TXT
 from rules.ruleset import AllowRule, App, DenyRule, Ruleset
@@ -181,8 +190,36 @@ def test_a_rule_about_many_networks_and_one_listed_twice_is_found_once() -> None
 def test_names_above_allowed_ones_are_known() -> None:
     index = index_app(app(allow("a.b.example.com", "*.x.net", "**.y.z.net", "org")))
     expected = {"b.example.com", "example.com", "com", "x.net", "net", "y.z.net", "z.net", ROOT}
-    assert index.ancestors == expected
-    assert index_app(app(deny("a.org"))).ancestors == frozenset()
+    assert set(index.ancestors) == expected
+    assert all(name in index.ancestors for name in expected)
+    assert "a.b.example.com" not in index.ancestors
+    assert set(index_app(app(deny("a.org"))).ancestors) == set()
+
+
+MANY = [f"h{number}.example{number % 7}.org" for number in range(5000)]
+"""More than are kept in one part of a table."""
+
+
+def test_a_long_list_is_found_name_by_name() -> None:
+    allows = table(*MANY, "*.wild.org")
+    assert [ids(allows.levels(name)) for name in (MANY[0], MANY[-1], "no.org")] == [
+        [[MANY[0]]], [[MANY[-1]]], [],
+    ]  # fmt: skip
+    assert ids(allows.levels("a.wild.org")) == [["*.wild.org"]]
+    index = index_app(app(allow(*MANY)))
+    assert set(index.ancestors) == {ROOT, "org", *(f"example{n}.org" for n in range(7))}
+
+
+def test_an_index_is_laid_out_in_steps_that_come_to_the_same() -> None:
+    networks = [f"10.{n >> 8}.{n & 255}.0/24" for n in range(300)]
+    rules = [allow(*MANY, id="list"), *(allow(name, id=name) for name in MANY[:600])]
+    rules += [allow(id="net", addresses=networks)]
+    of = app(*rules, deny("b.org"))
+    steps = list(index_steps(of))
+    assert len(steps) > len(MANY) // 256
+    index = finish(index_steps(of))
+    assert ids(index.allows.levels(MANY[1])) == [[MANY[1]]]
+    assert ids(index.literals.levels(ip_address("10.0.9.1"))) == [["net"]]
 
 
 def test_says_whether_any_rule_judges_requests() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from rules.name import DomainName, parse
-from rules.special import OUR_ZONE, SpecialUse, special_use
+from rules.special import OUR_ZONE, SpecialUse, is_always_local, special_use
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,17 @@ def test_other_names_are_looked_up_as_any(name: str) -> None:
 
 def test_our_own_zone_is_special() -> None:
     assert special_use(OUR_ZONE) == (SpecialUse.OURS, OUR_ZONE)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["localhost", "a.localhost", "sallyport.internal", "x._why.sallyport.internal",
+     "_dns.resolver.arpa", "resolver.arpa", "use-application-dns.net"],
+)  # fmt: skip
+def test_some_names_are_answered_here_whatever_zone_covers_them(name: str) -> None:
+    assert is_always_local(parse(name))
+
+
+@pytest.mark.parametrize("name", ["internal", "db.internal", "10.in-addr.arpa", "x.local", "com"])
+def test_the_others_are_left_to_a_zone_that_covers_them(name: str) -> None:
+    assert not is_always_local(parse(name))
