@@ -1,85 +1,87 @@
 """Which upstream is asked, and when the next one is.
 
-All upstreams of a group have equal policy, so that any of them may be asked for anything that was
-allowed.  The one that answered last is asked first.  Another is asked as well when
-`limits.upstream_hedge_s` passed without an answer (once for a question), and instead when one
-failed, said SERVFAIL or REFUSED, or was silent for `limits.upstream_try_s`; a silent one gets
-another turn after the others, all within `limits.upstream_timeout_s`.
+Upstreams of a group have equal policy, so that any of them may be asked for anything that was
+allowed, and a slow one is hedged inside its group (`upstream_race`).  The one that answered last
+is asked first.  One that failed `limits.upstream_failures` times in a row is passed over until a
+question that goes to its group anyway was its trial (`breaker`).
 
-Nothing here knows who asks.  Equal questions of one app are asked once by `resolver.query`.
-No resolv.conf is read and no environment variable: upstreams are addresses that were configured.
+Groups are asked in order: the next one when all of a group are open or have failed, never when
+one of them answered, whatever it said.  Where nobody else is left, open ones are asked too: no
+question is refused because of a breaker.  All is over within `limits.upstream_timeout_s`, which
+the groups share.
+
+Nothing here knows who asks.  Equal questions of one app are asked once by `resolver.query`.  No
+environment variable is read, and resolv.conf only where `system` is configured.
 """
 
 import asyncio
 import os
 import ssl
-from collections import deque
 from collections.abc import Sequence
 from time import perf_counter
+from typing import cast
 
 from proxy.errors import UpstreamError
 from proxy.limits import Limits
-from proxy.metrics import Metrics, UpstreamOutcome, UpstreamTransport
-from proxy.resolver.upstream_query import (
-    Attempt,
-    Entropy,
-    Outcome,
-    Upstream,
-    is_conclusive,
-    write_question,
-)
-from proxy.resolver.upstream_stream import StreamUpstream
-from proxy.resolver.upstream_udp import UdpUpstream
-from proxy.resolver.upstream_url import Transport, UpstreamAddress
+from proxy.metrics import Metrics
+from proxy.resolver.resolv_conf import HostResolvers
+from proxy.resolver.upstream_group import UpstreamGroup
+from proxy.resolver.upstream_member import Member, MemberMaker, UpstreamStatus
+from proxy.resolver.upstream_query import Entropy, write_question
+from proxy.resolver.upstream_race import Race, explain
+from proxy.resolver.upstream_url import Group, UpstreamAddress
 from rules.decision import Reason
 from rules.name import DomainName
 
-_LABEL: dict[Transport, UpstreamTransport] = {
-    Transport.UDP: "udp",
-    Transport.TCP: "tcp",
-    Transport.DOT: "dot",
-}
-_OUTCOME: dict[Reason, UpstreamOutcome] = {
-    Reason.UPSTREAM_TIMEOUT: "timeout",
-    Reason.UPSTREAM_UNREACHABLE: "unreachable",
-    Reason.UPSTREAM_TLS: "tls",
-    Reason.UPSTREAM_MALFORMED: "malformed",
-}
-_CLOCK_S = 0.001  # uvloop's clock has milliseconds: a timer may come that much early
+type _Step = tuple[UpstreamGroup, Sequence[Member]]
 
 
 class Upstreams:
-    """One group of upstream resolvers."""
+    """Groups of upstream resolvers, in the order in which they are asked."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the composition root hands every part in
         self,
-        addresses: Sequence[UpstreamAddress],
+        upstreams: Sequence[UpstreamAddress] | Sequence[Group],
         limits: Limits,
         metrics: Metrics,
         ssl_context: ssl.SSLContext,
         entropy: Entropy = os.urandom,
+        *,
+        https_context: ssl.SSLContext | None = None,
+        host: HostResolvers | None = None,
+        zone: str = "",
     ) -> None:
-        """Open nothing yet; `ssl_context` is that of `transport.tls.upstream_context`."""
+        """Open nothing yet; a list of addresses is one group.
+
+        The contexts are those of `transport.tls.upstream_context`: `ssl_context` for DoT,
+        `https_context` (ALPN h2) for DoH.  `host` is what `system` stands for.
+        """
         self.limits = limits
         self.metrics = metrics
-        self.best = 0  # index of the upstream that answered last
-        self.labels = [_LABEL[address.transport] for address in addresses]
-        self.addresses = tuple(addresses)
-        self.upstreams: list[Upstream] = []
-        for address in addresses:
-            is_dot = address.transport is Transport.DOT
-            context = ssl_context if is_dot else None
-            stream = StreamUpstream(address, limits, metrics, entropy, context)
-            is_udp = address.transport is Transport.UDP
-            udp = UdpUpstream(address, stream, limits, metrics, entropy) if is_udp else None
-            self.upstreams.append(udp or stream)
-        self._races: set[_Race] = set()
+        self._zone = zone
+        maker = MemberMaker(limits, metrics, entropy, ssl_context, https_context)
+        self.groups = [UpstreamGroup(group, maker, host) for group in _as_groups(upstreams)]
+        self._races: set[Race] = set()
+        self._in_flight = 0
         self._is_closed = False
 
     @property
     def in_flight(self) -> int:
         """How many questions are under way."""
-        return len(self._races)
+        return self._in_flight
+
+    @property
+    def addresses(self) -> tuple[UpstreamAddress, ...]:
+        """Every upstream that is configured."""
+        return tuple(address for group in self.groups for address in group.configured)
+
+    def status(self) -> list[UpstreamStatus]:
+        """Return how each upstream fares."""
+        return [
+            member.status(self._zone, number)
+            for number, group in enumerate(self.groups, 1)
+            for member in group.members
+        ]
 
     async def ask(self, name: DomainName, rtype: int) -> bytes:
         """Return a response to the question, in class IN.
@@ -93,13 +95,44 @@ class Upstreams:
                 UPSTREAM_TIMEOUT, UPSTREAM_UNREACHABLE, UPSTREAM_TLS or UPSTREAM_MALFORMED, as
                 the last upstream failed; the text says how each of them did.
         """
-        if self.in_flight >= self.limits.upstream_in_flight:
+        if self._in_flight >= self.limits.upstream_in_flight:
             self.metrics.bounds.add("upstream_in_flight")
             raise UpstreamError(Reason.CAPACITY, "too many questions to upstreams are under way")
-        if self._is_closed:
-            raise UpstreamError(Reason.UPSTREAM_UNREACHABLE, "the resolver is closed")
         began = perf_counter()
-        race = _Race(self, write_question(name, rtype))
+        self._in_flight += 1
+        try:
+            return await self._ask(write_question(name, rtype))
+        finally:
+            self._in_flight -= 1
+            self.metrics.upstream_s.observe(perf_counter() - began)
+
+    async def close(self) -> None:
+        """Fail what is under way and all that is asked later, and close every socket."""
+        self._is_closed = True
+        for race in tuple(self._races):
+            race.fail(_closed())
+        for group in self.groups:
+            await group.close()
+
+    async def _ask(self, lowered: bytes) -> bytes:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.limits.upstream_timeout_s
+        steps = self._steps(loop.time())
+        errors: dict[Member, UpstreamError] = {}
+        for at, (group, members) in enumerate(steps):
+            if self._is_closed:
+                raise _closed()
+            self._try_again(group, lowered, loop.time())
+            within_s = (deadline - loop.time()) / (len(steps) - at)
+            is_last = at == len(steps) - 1
+            race = Race(lowered, members, within_s, self.limits, self.metrics, is_last=is_last)
+            try:
+                return await self._run(race, group)
+            except UpstreamError:
+                errors |= race.errors
+        raise _closed() if self._is_closed else explain(errors)
+
+    async def _run(self, race: Race, group: UpstreamGroup) -> bytes:
         self._races.add(race)
         try:
             race.begin()
@@ -107,162 +140,44 @@ class Upstreams:
         finally:
             self._races.discard(race)
             race.end()
-            self.metrics.upstream_s.observe(perf_counter() - began)
+            if race.winner is not None:
+                group.best = race.winner
 
-    async def close(self) -> None:
-        """Fail what is under way and all that is asked later, and close every socket."""
-        self._is_closed = True
-        for race in tuple(self._races):
-            race.fail(UpstreamError(Reason.UPSTREAM_UNREACHABLE, "the resolver is closed"))
-        for upstream in self.upstreams:
-            await upstream.close()
+    def _steps(self, now: float) -> list[_Step]:
+        """Return whom to ask, in order: first those that work, then whoever is left.
 
+        Raises:
+            UpstreamError: `system` alone is configured, and names nobody.
+        """
+        for group in self.groups:
+            group.refresh(now)
+        steps: list[_Step] = [(each, each.working()) for each in self.groups if each.working()]
+        # An open one is no better a bet than one of its group that has just failed.
+        steps += [
+            (each, [*each.working(), *each.others()]) for each in self.groups if each.others()
+        ]
+        if not steps:
+            problem = self.groups[0].problem
+            raise UpstreamError(Reason.UPSTREAM_UNREACHABLE, problem)
+        return steps
 
-class _Turn:
-    """One upstream being asked in a race."""
+    def _try_again(self, asked: UpstreamGroup, lowered: bytes, now: float) -> None:
+        """Let the question be the trial of what is due: in this group, and in those before it.
 
-    __slots__ = ("attempt", "deadline", "index", "race")
-
-    attempt: Attempt
-
-    def __init__(self, race: "_Race", index: int, deadline: float) -> None:
-        self.race = race
-        self.index = index
-        self.deadline = deadline
-
-    def settle(self, outcome: Outcome) -> None:
-        self.race.settled(self, outcome)
-
-
-class _Race:
-    """One question, until the first upstream answered it or all have failed."""
-
-    __slots__ = (
-        "_answer",
-        "_candidates",
-        "_errors",
-        "_group",
-        "_hedge_at",
-        "_loop",
-        "_lowered",
-        "_running",
-        "_timer",
-        "_until",
-        "result",
-    )
-
-    def __init__(self, group: Upstreams, lowered: bytes) -> None:
-        self._group = group
-        self._lowered = lowered
-        self._loop = asyncio.get_running_loop()
-        self.result: asyncio.Future[bytes] = self._loop.create_future()
-        self._candidates = deque(range(len(group.upstreams)))
-        self._candidates.rotate(-group.best)
-        self._running: list[_Turn] = []
-        self._answer: bytes | None = None  # inconclusive: SERVFAIL, REFUSED and the like
-        self._errors: dict[int, UpstreamError] = {}  # the last one is of the last that failed
-        self._timer: asyncio.TimerHandle | None = None
-        now = self._loop.time()
-        self._until = now + group.limits.upstream_timeout_s
-        self._hedge_at: float | None = now + group.limits.upstream_hedge_s
-
-    def begin(self) -> None:
-        """Ask the first."""
-        self._go_on()
-        self._set_timer()
-
-    def end(self) -> None:
-        """Give up whatever is under way."""
-        if self._timer is not None:
-            self._timer.cancel()
-        for turn in self._running:
-            turn.attempt.cancel()
-        self._running.clear()
-
-    def fail(self, error: UpstreamError) -> None:
-        """Let the asker have `error`."""
-        if not self.result.done():
-            self.result.set_exception(error)
-        self.end()
-
-    def settled(self, turn: _Turn, outcome: Outcome) -> None:
-        """Take the answer, or ask the next upstream."""
-        self._running.remove(turn)
-        label = self._group.labels[turn.index]
-        if isinstance(outcome, UpstreamError):
-            self._note(turn.index, outcome)
-        elif is_conclusive(outcome):
-            self._group.metrics.upstream.add(label, "answered")
-            self._group.best = turn.index
-            self._finish(outcome)
-            return
-        else:
-            self._group.metrics.upstream.add(label, "servfail")
-            self._answer = outcome
-        self._go_on()
-
-    def _go_on(self) -> None:
-        self._start_next()
-        if self._running:
-            return
-        if self._answer is not None:
-            self._finish(self._answer)
-        elif not self.result.done():
-            self.result.set_exception(self._summary())
-
-    def _start_next(self) -> None:
-        now = self._loop.time()
-        while self._candidates and now + _CLOCK_S < self._until:
-            index = self._candidates.popleft()
-            deadline = min(now + self._group.limits.upstream_try_s, self._until)
-            turn = _Turn(self, index, deadline)
-            try:
-                turn.attempt = self._group.upstreams[index].start(self._lowered, turn.settle)
-            except UpstreamError as error:
-                self._note(index, error)
-            else:
-                self._running.append(turn)
+        Later groups are for when these fail: the question is none of theirs yet.
+        """
+        for group in self.groups:
+            if group is not asked or group.working():
+                group.try_again(lowered, now)
+            if group is asked:
                 return
 
-    def _hedge(self) -> None:
-        self._hedge_at = None
-        turn = self._running[0]
-        if not self._candidates and self._group.labels[turn.index] == "udp":
-            self._candidates.append(turn.index)  # a datagram may be lost: send another
-        if self._candidates:
-            self._group.metrics.upstream.add(self._group.labels[self._candidates[0]], "hedged")
-            self._start_next()
 
-    def _tick(self) -> None:
-        now = self._loop.time() + _CLOCK_S
-        for turn in [turn for turn in self._running if turn.deadline <= now]:
-            self._running.remove(turn)
-            self._note(turn.index, turn.attempt.expire())
-            self._candidates.append(turn.index)
-            self._go_on()
-        if self._running and self._hedge_at is not None and self._hedge_at <= now:
-            self._hedge()
-        self._set_timer()
+def _as_groups(upstreams: Sequence[UpstreamAddress] | Sequence[Group]) -> Sequence[Group]:
+    if all(isinstance(each, UpstreamAddress) for each in upstreams):
+        return (tuple(cast("Sequence[UpstreamAddress]", upstreams)),)
+    return cast("Sequence[Group]", upstreams)
 
-    def _set_timer(self) -> None:
-        times = [turn.deadline for turn in self._running]
-        if not times:
-            return
-        if self._hedge_at is not None:
-            times.append(self._hedge_at)
-        self._timer = self._loop.call_at(min(times), self._tick)
 
-    def _note(self, index: int, error: UpstreamError) -> None:
-        self._group.metrics.upstream.add(self._group.labels[index], _OUTCOME[error.reason])
-        self._errors.pop(index, None)
-        self._errors[index] = error
-
-    def _finish(self, answer: bytes) -> None:
-        if not self.result.done():  # cancelled by its asker in this turn of the loop
-            self.result.set_result(answer)
-        self.end()
-
-    def _summary(self) -> UpstreamError:
-        texts = [f"{self._group.addresses[index]}: {e}" for index, e in self._errors.items()]
-        last = next(reversed(self._errors.values()))
-        return UpstreamError(last.reason, "; ".join(texts))
+def _closed() -> UpstreamError:
+    return UpstreamError(Reason.UPSTREAM_UNREACHABLE, "the resolver is closed")

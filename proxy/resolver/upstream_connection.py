@@ -40,6 +40,9 @@ class Owner(Protocol):
     def pour(self) -> None:
         """Use the room that an answer made."""
 
+    def returned(self, attempt: "StreamAttempt", answered: int, error: UpstreamError) -> None:
+        """Take back one attempt that the other side did not process."""
+
     def first_answer(self, transport: asyncio.Transport) -> None:
         """Note that a connection has proved itself."""
 

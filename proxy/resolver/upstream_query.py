@@ -60,6 +60,20 @@ class Upstream(Protocol):
         """Close every connection; attempts are not settled any more."""
 
 
+class Forwarder(Protocol):
+    """Whoever an allowed question is handed to (RFC 9499, section 6, "forwarding")."""
+
+    async def ask(self, name: DomainName, rtype: int) -> bytes:
+        """Return a response to the question, as it came.
+
+        Raises:
+            UpstreamError: there is none; the reason and the text say why.
+        """
+
+    async def close(self) -> None:
+        """Fail what is under way and all that is asked later, and close every socket."""
+
+
 def write_question(name: DomainName, rtype: int) -> bytes:
     """Return the question section in lower case: name, type, class IN."""
     return write_name(name) + rtype.to_bytes(2) + _CLASS_IN

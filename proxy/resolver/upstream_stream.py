@@ -17,11 +17,12 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from collections.abc import Callable
 
 from proxy.errors import UpstreamError
 from proxy.limits import Limits
 from proxy.metrics import Metrics, UpstreamTransport
-from proxy.resolver.upstream_connection import Connection, StreamAttempt, explain
+from proxy.resolver.upstream_connection import Connection, Owner, StreamAttempt, explain
 from proxy.resolver.upstream_query import Entropy, Settle, make_query
 from proxy.resolver.upstream_url import UpstreamAddress
 from proxy.transport.tls import UpstreamTlsContext
@@ -48,6 +49,7 @@ class StreamUpstream:
         self.entropy = entropy
         self.ssl_context = ssl_context
         self.label: UpstreamTransport = "tcp" if ssl_context is None else "dot"
+        self.make_connection: Callable[[Owner], Connection] = Connection
         self._connection: Connection | None = None  # the one that takes new queries
         self._connections: set[Connection] = set()  # with those that only finish what they have
         self._waiting: dict[StreamAttempt, None] = {}  # in order; a set that is ordered
@@ -104,14 +106,18 @@ class StreamUpstream:
         if self._connection is connection:
             self._connection = None
         for attempt in attempts:
-            # RFC 7766, section 6.2.4; what was malformed would be so again.
-            is_closed = error.reason is Reason.UPSTREAM_UNREACHABLE
-            if is_closed and attempt.may_be_sent_again(connection.answered):
-                self.metrics.upstream.add(self.label, "retried")
-                self._submit(attempt)
-            else:
-                attempt.settle(error)
+            self.returned(attempt, connection.answered, error)
         self._dial_if_wanted()
+
+    def returned(self, attempt: StreamAttempt, answered: int, error: UpstreamError) -> None:
+        """Send an attempt again that a connection with so many answers gave back, or settle it."""
+        # RFC 7766, section 6.2.4; what was malformed would be so again.
+        is_closed = error.reason is Reason.UPSTREAM_UNREACHABLE
+        if is_closed and attempt.may_be_sent_again(answered):
+            self.metrics.upstream.add(self.label, "retried")
+            self._submit(attempt)
+        else:
+            attempt.settle(error)
 
     def _submit(self, attempt: StreamAttempt) -> None:
         connection = self._connection
@@ -132,7 +138,7 @@ class StreamUpstream:
     async def _dial(self) -> None:
         try:
             async with asyncio.timeout(self.limits.upstream_try_s):
-                made: Connection | UpstreamError = await self._connect()
+                made = await self._connect()
         except OSError as problem:  # TimeoutError and ssl.SSLError are among them
             made = explain(problem)
         finally:
@@ -147,14 +153,14 @@ class StreamUpstream:
             for attempt in failed:
                 attempt.settle(made)
 
-    async def _connect(self) -> Connection:
+    async def _connect(self) -> Connection | UpstreamError:
         loop = asyncio.get_running_loop()
         kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         with contextlib.ExitStack() as undo:
             dialled = undo.enter_context(socket.socket(self.address.family, kind))
             await loop.sock_connect(dialled, self.address.sockaddr)
             _, connection = await loop.create_connection(
-                lambda: Connection(self),
+                lambda: self.make_connection(self),
                 sock=dialled,
                 ssl=self.ssl_context,
                 server_hostname=self.address.server_name or None,

@@ -8,8 +8,9 @@ from ipaddress import IPv4Address
 
 from proxy.limits import Limits
 from proxy.metrics import Metrics
+from proxy.resolver.resolv_conf import HostResolvers
 from proxy.resolver.upstream import Upstreams
-from proxy.resolver.upstream_url import parse_upstream
+from proxy.resolver.upstream_url import parse_groups
 from proxy.transport.tls import DOT_ALPN, UpstreamTlsContext, upstream_context
 from rules.name import parse
 
@@ -28,11 +29,21 @@ def system_context() -> UpstreamTlsContext:
 
 @asynccontextmanager
 async def asking(
-    *urls: str, limits: Limits = PATIENT, context: ssl.SSLContext | None = None
+    *urls: str | list[str],
+    limits: Limits = PATIENT,
+    context: ssl.SSLContext | None = None,
+    https: ssl.SSLContext | None = None,
+    host: HostResolvers | None = None,
 ) -> AsyncIterator[Upstreams]:
-    """Make a group of these upstreams, and close it."""
-    addresses = [parse_upstream(url) for url in urls]
-    upstreams = Upstreams(addresses, limits, Metrics(), context or system_context())
+    """Make a group of these upstreams, or groups of these lists, and close it."""
+    upstreams = Upstreams(
+        parse_groups(urls),
+        limits,
+        Metrics(),
+        context or system_context(),
+        https_context=https,
+        host=host,
+    )
     try:
         yield upstreams
     finally:

@@ -88,19 +88,24 @@ zone:
 
 
 @contextlib.contextmanager
-def unbound(folder: Path, authority: PrivateAuthority, behind: int) -> Iterator[tuple[int, int]]:
-    """Run Unbound over the server on port `behind`; yields the ports of Do53 and of DoT.
+def unbound(
+    folder: Path, authority: PrivateAuthority, behind: int
+) -> Iterator[tuple[int, int, int]]:
+    """Run Unbound over the server on port `behind`; yields the ports of Do53, DoT and DoH.
 
     Its certificate is for SERVER and 127.0.0.1.
     """
-    port, dot_port = free_port(), free_port()
+    port, dot_port, doh_port = free_port(), free_port(), free_port()
     chain, key = authority.issue([SERVER, "127.0.0.1"])
     configuration = folder / "unbound.conf"
     configuration.write_text(f"""
 server:
   interface: 127.0.0.1@{port}
   interface: 127.0.0.1@{dot_port}
+  interface: 127.0.0.1@{doh_port}
   tls-port: {dot_port}
+  https-port: {doh_port}
+  http-endpoint: "/dns-query"
   tls-service-key: "{key}"
   tls-service-pem: "{chain}"
   username: ""
@@ -117,4 +122,4 @@ stub-zone:
   stub-addr: 127.0.0.1@{behind}
 """)
     with _running("unbound", "-d", "-c", configuration, folder=folder, port=dot_port):
-        yield port, dot_port
+        yield port, dot_port, doh_port

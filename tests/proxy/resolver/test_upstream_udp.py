@@ -205,7 +205,11 @@ async def test_a_wake_up_without_a_datagram_changes_nothing() -> None:
     """As after one with a bad checksum, which the kernel drops only when it is read."""
     outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
     async with hostile(right) as peer, asking(peer.url("udp")) as upstreams:
-        attempt = upstreams.upstreams[0].start(write_question(NAME, 1), outcome.set_result)
+        attempt = (
+            upstreams.groups[0]
+            .members[0]
+            .upstream.start(write_question(NAME, 1), outcome.set_result)
+        )
         assert isinstance(attempt, UdpAttempt)
         attempt.receive()
         assert isinstance(await outcome, bytes)
