@@ -14,7 +14,7 @@ from typing import Literal
 from msgspec import Struct
 
 from proxy.audit_file import AuditFile
-from proxy.audit_fold import LINE_OCTETS, Fold, Folds, Width
+from proxy.audit_fold import LINE_OCTETS, Fold, Folds, Repeats, Width
 from proxy.audit_line import Line, Record, encode, rfc3339
 from proxy.audit_writer import AuditWriter
 from proxy.flow import Plane, new_id
@@ -111,15 +111,27 @@ class Audit:
             return Reason.AUDIT_QUOTA
         return None
 
-    def write(self, line: Line, id: str | None = None) -> str:  # noqa: A002 - the field's own name
+    def has_room(self, app: str) -> bool:
+        """Return whether `admits` would say None; nothing is counted."""
+        if self._settings.on_failure == "deny" and self.status() is not None:
+            return False
+        return not self._folds.is_over_quota(app)
+
+    def write(
+        self,
+        line: Line,
+        id: str | None = None,  # noqa: A002 - the field's own name
+        repeats: Repeats | None = None,
+    ) -> str:
         """Take `line` and return the id under which it stands in the file, a second later.
 
         A flow that was allowed is written when it was decided and again when it ends, then with
-        the `id` of its first line.  Never raises.
+        the `id` of its first line.  `repeats` counts what repeats the line for a second from
+        now on.  Never raises.
         """
         if len(line.target) > self._limits.audit_target_characters:
             line.target = line.target[: self._limits.audit_target_characters]
-        return self._folds.add(line, id)
+        return self._folds.add(line, id, repeats)
 
     def flush(self, now: float) -> None:
         """Hand over every line whose second is over at `now` (Unix time), without pausing."""

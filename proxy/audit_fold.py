@@ -8,6 +8,9 @@ How much "the same" ignores depends on what the app has taken already:
 
 So an app that floods takes no room from another's lines, and none of its own are lost: they are
 told with less detail.  A fold's id is the id of its first line and of every repeat.
+
+What is answered again within the second (`proxy.resolver.hits`) is counted where it is answered,
+as `Repeats` of an open fold, and added before the fold is told.
 """
 
 from collections.abc import Callable
@@ -59,6 +62,12 @@ class Fold(Struct, gc=False):
     duration: float = 0.0
     is_end: bool = False
     samples: list[str] | None = None
+    repeats: "set[Repeats] | None" = None
+
+    def close(self) -> None:
+        """Add what is repeated and not yet counted; no repeat counts from now on."""
+        for each in tuple(self.repeats or ()):
+            each.end()
 
     def gather(self, detail: dict[str, object]) -> None:
         """Add what can be summed of one more line: only the end of a flow has such."""
@@ -70,6 +79,46 @@ class Fold(Struct, gc=False):
         if isinstance(duration, float | int):
             self.duration = max(self.duration, duration)
             self.is_end = True
+
+
+class Repeats:
+    """Repeats of the line of `fold`: counted here one by one, added to the fold by `settle`.
+
+    They may be counted for `left_s` seconds after the line was written, and not once `fold` is
+    None.  (A class with slots: an attribute of a msgspec value takes three times as long to set.)
+    """
+
+    __slots__ = ("count", "fold", "left_s")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.left_s = 0.0
+        self.fold: Fold | None = None
+
+    def begin(self, fold: Fold, left_s: float) -> None:
+        """Repeat the line of `fold` from now on."""
+        if self.fold is not fold:
+            self.end()
+            self.fold = fold
+            if fold.repeats is None:
+                fold.repeats = set()
+            fold.repeats.add(self)
+        self.left_s = left_s
+
+    def settle(self) -> int:
+        """Add what was counted since the last time to the fold; return how much that is."""
+        counted, self.count = self.count, 0
+        if counted and self.fold is not None:
+            self.fold.count += counted
+        return counted
+
+    def end(self) -> None:
+        """Settle, and leave the fold."""
+        self.settle()
+        if self.fold is not None and self.fold.repeats is not None:
+            self.fold.repeats.discard(self)
+        self.fold = None
+        self.left_s = 0.0
 
 
 class Folds:
@@ -95,18 +144,24 @@ class Folds:
         self._pool = b""
         self._drawn = 0  # octets of the pool that are used up
 
-    def add(self, line: Line, id: str | None) -> str:  # noqa: A002 - the audit field's own name
-        """Fold `line`, or open a fold with it; return the id under which it will stand."""
+    def add(self, line: Line, id: str | None, repeats: Repeats | None = None) -> str:  # noqa: A002 - the audit field's own name
+        """Fold `line`, or open a fold with it; return the id under which it will stand.
+
+        `repeats` counts for that fold from now on.
+        """
         key = (
             *(line.app, line.plane, line.fact, line.verdict, line.reason, line.rule),
             *(line.target, line.generation, id),
         )
         fold = self._open.get(key)
         if fold is None:
-            return self._begin(key, line, id)
-        fold.count += 1
-        if "duration" in line.detail:
-            fold.gather(line.detail)
+            fold = self._begin(key, line, id)
+        else:
+            fold.count += 1
+            if "duration" in line.detail:
+                fold.gather(line.detail)
+        if repeats is not None:
+            repeats.begin(fold, self._left_s(fold))
         return fold.id
 
     def due(self, now: float, at_most: int) -> list[Fold]:
@@ -117,13 +172,11 @@ class Folds:
             if 0 <= now - fold.opened < FOLD_S or len(taken) == at_most:
                 break
             taken.append(key)
-        return [self._open.pop(key) for key in taken]
+        return self._take(taken)
 
     def rest(self) -> list[Fold]:
         """Take out every fold that is open."""
-        taken = list(self._open.values())
-        self._open.clear()
-        return taken
+        return self._take(list(self._open))
 
     def is_over_quota(self, app: str) -> bool:
         """Return whether `app` has used up its octets of this minute."""
@@ -145,7 +198,7 @@ class Folds:
         self._drawn += _ENTROPY_OCTETS
         return new_id(now, self._pool[self._drawn - _ENTROPY_OCTETS : self._drawn])
 
-    def _begin(self, key: tuple[object, ...], line: Line, id: str | None) -> str:  # noqa: A002 - as above
+    def _begin(self, key: tuple[object, ...], line: Line, id: str | None) -> Fold:  # noqa: A002 - as above
         now = self._wall()
         usage = self._apps.get(line.app) or self._meet(line.app)
         width = self._width(line, usage, now)
@@ -162,9 +215,9 @@ class Folds:
             fold.gather(line.detail)
         usage.left_octets = max(0.0, usage.left_octets - LINE_OCTETS)
         self._open[key] = fold
-        return fold.id
+        return fold
 
-    def _join(self, fold: Fold, line: Line) -> str:
+    def _join(self, fold: Fold, line: Line) -> Fold:
         fold.count += 1
         if "duration" in line.detail:
             fold.gather(line.detail)
@@ -173,7 +226,7 @@ class Folds:
             samples = fold.samples = [fold.line.target]
         if len(samples) < self._limits.refusal_samples and line.target not in samples:
             samples.append(line.target)
-        return fold.id
+        return fold
 
     def _width(self, line: Line, usage: Usage, now: float) -> Width:
         if self.is_stalled or usage.left_octets <= 0:
@@ -198,4 +251,16 @@ class Folds:
     def _make_room(self) -> None:
         self._metrics.bounds.add("audit_folds")
         oldest = [key for key, _ in zip(self._open, range(_SPILL), strict=False)]
-        self._spill([self._open.pop(key) for key in oldest])
+        self._spill(self._take(oldest))
+
+    def _take(self, keys: list[tuple[object, ...]]) -> list[Fold]:
+        taken = [self._open.pop(key) for key in keys]
+        for fold in taken:
+            if fold.repeats:
+                fold.close()
+        return taken
+
+    def _left_s(self, fold: Fold) -> float:
+        """Return for how long a line like this is told by this fold: never over a second."""
+        began = fold.usage.second if fold.width is Width.FLOODING else fold.opened
+        return min(max(began + FOLD_S - self._wall(), 0.0), FOLD_S)

@@ -31,7 +31,8 @@ _ENCODER = msgspec.json.Encoder(enc_hook=str)
 class Line(Struct, gc=False):
     """What is recorded of one decision or of the end of one flow.
 
-    `fact` is `question`, `connect`, `endpoint` or `request`.  `detail` holds what else stands in
+    `fact` is `question`, `connect`, `endpoint` or `request`; None where an admin changed something.
+    `detail` holds what else stands in
     the line; `octets_up` and `octets_down` in it are summed where lines fold, and the longest
     `duration` (seconds) stays.
     """
@@ -40,7 +41,7 @@ class Line(Struct, gc=False):
     app: str
     evidence: tuple[Evidence, ...]
     plane: Plane
-    fact: str
+    fact: str | None
     verdict: Verdict
     reason: Reason
     rule: str | None

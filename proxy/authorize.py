@@ -8,6 +8,7 @@ import logging
 
 from proxy.advice import advise
 from proxy.audit import Audit, Line
+from proxy.audit_fold import Repeats
 from proxy.flow import Flow
 from proxy.metrics import Metrics
 from proxy.refusals import Refusal, Refusals
@@ -16,6 +17,8 @@ from rules.decide import decide
 from rules.decision import Decision, Reason, Verdict
 from rules.facts import Connect, Endpoint, Facts, Question, Request
 from rules.match import RuleIndex
+from rules.siblings import Siblings, siblings
+from rules.suffix import PublicSuffixes
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +29,8 @@ _FACT: dict[type, str] = {
     Request: "request",
 }
 _BUG = Decision(Verdict.DENY, Reason.INTERNAL_ERROR)
+_MOST_KNOWN = 4096  # Connects and Requests that were allowed; as many as an app may have pins
+_PATH_CHARACTERS = 256  # longer paths are rare, and decided each time
 
 
 class Authorizer:
@@ -38,6 +43,8 @@ class Authorizer:
         self._audit = audit
         self._refusals = refusals
         self._decisions = metrics.decisions
+        self._app_decisions = metrics.app_decisions
+        self._known: dict[Facts, Decision] = {}
 
     @property
     def generation(self) -> int:
@@ -47,11 +54,12 @@ class Authorizer:
     def use(self, index: RuleIndex) -> None:
         """Decide by `index` from now on; one assignment, so no decision sees half of it."""
         self._index = index
+        self._known = {}
 
     def authorize(self, flow: Flow, facts: Facts) -> Decision:
         """Decide and count.  Never raises: what cannot be decided is denied."""
         try:
-            decision = decide(self._index, facts)
+            decision = self._decide(facts)
             if decision.verdict is Verdict.ALLOW:
                 full = self._audit.admits(flow.principal.app)
                 if full is not None:
@@ -59,8 +67,55 @@ class Authorizer:
         except Exception:
             logger.exception("no decision for %r", facts)
             decision = _BUG
-        self._decisions.add(_FACT[type(facts)], decision.verdict, decision.reason)
+        self._count(_FACT[type(facts)], flow.principal.app, decision, 1)
         return decision
+
+    def repeated(self, app: str, decision: Decision, counted: int) -> None:
+        """Count so many Questions of `app` that got the same `decision` again (`Repeats`)."""
+        self._count("question", app, decision, counted)
+
+    def siblings(
+        self, suffixes: PublicSuffixes, question: Question, decision: Decision
+    ) -> Siblings | None:
+        """Return which names beside that of `question` have its `decision` under these rules."""
+        return siblings(self._index, suffixes, question, decision)
+
+    def has_room(self, app: str) -> bool:
+        """Return whether audit has room for what is allowed to `app`."""
+        return self._audit.has_room(app)
+
+    def _count(self, fact: str, app: str, decision: Decision, n: int) -> None:
+        self._decisions.add(fact, decision.verdict, decision.reason, n=n)
+        self._app_decisions.add(app, decision.verdict, decision.reason, n=n)
+
+    def _decide(self, facts: Facts) -> Decision:
+        """Decide, or repeat what was said to the same facts under the same rules.
+
+        A decision is a function of index and facts.  Of refusals nothing is kept, so that an
+        agent that tries names cannot push out what is in use.
+        """
+        if isinstance(facts, Request):
+            if len(facts.path) > _PATH_CHARACTERS:
+                return decide(self._index, facts)
+        elif not isinstance(facts, Connect):
+            return decide(self._index, facts)
+        known = self._known.get(facts)
+        if known is not None:
+            return known
+        decision = decide(self._index, facts)
+        if decision.verdict is Verdict.ALLOW:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[facts] = decision
+        return decision
+
+    def still(self, facts: Facts) -> Decision:
+        """Decide for a flow that is open already: neither counted, nor a matter of audit's room."""
+        try:
+            return self._decide(facts)
+        except Exception:
+            logger.exception("no decision for %r", facts)
+            return _BUG
 
     def fails(self, reason: Reason, text: str = "") -> Decision:
         """Return the outcome of something that was allowed and did not work."""
@@ -73,10 +128,16 @@ class Authorizer:
         decision: Decision,
         *,
         id: str | None = None,  # noqa: A002 - the audit field's own name
+        repeats: Repeats | None = None,
+        target: str | None = None,
         **detail: object,
     ) -> str:
-        """Write the audit line of `decision`; remember a refusal for `why`.  Returns its id."""
-        target, described = describe(facts)
+        """Write the audit line of `decision`; remember a refusal for `why`.  Returns its id.
+
+        `target` is told where no fact could be made of a request that was read; `repeats` counts
+        the same decision on the same facts for as long as it says (`left_s`).
+        """
+        target, described = describe(facts) if target is None else (target, {})
         principal = flow.principal
         line = Line(
             flow=flow.id,
@@ -91,7 +152,7 @@ class Authorizer:
             target=target,
             detail=described | detail,
         )
-        recorded = self._audit.write(line, id)
+        recorded = self._audit.write(line, id, repeats)
         if decision.verdict is not Verdict.ALLOW:
             self._remember(flow, decision, target, recorded)
         return recorded

@@ -19,6 +19,20 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     dns_tcp_in_flight: int = 64  # per connection; RFC 7766, section 6.2.1.1; BIND tcp-pipelined
     dns_tcp_idle_s: float = 10.0  # RFC 7766, section 6.2.3: "of the order of a few seconds"
     dns_udp_octets: int = 1232  # DNS flag day 2020
+    # TLS, serving
+    tls_handshakes: int = 256  # under way per listener; Envoy and nginx set none, Linux SYN 128
+    tls_handshake_s: float = 10.0  # Go net/http TLSHandshakeTimeout 10, nginx 60
+    # DoH, serving; connections are counted as those of Do53 over TCP
+    doh_streams: int = 128  # at once on a connection; nginx http2_max_concurrent_streams 128
+    doh_head_octets: int = (
+        8192  # of a header block, and of its fields; nginx 4 x 8 KiB, Node 16 KiB
+    )
+    doh_body_octets: int = 65535  # RFC 1035, section 4.2.2: the longest message
+    doh_known_heads: int = 1024  # header blocks remembered of each app; as known_queries
+    doh_control_frames: int = 1000  # at once, without a request; nghttp2 stream reset burst 1000
+    doh_control_frames_a_second: int = 33  # nghttp2 stream reset rate 33 (CVE-2023-44487)
+    doh_unsent_octets: int = 262144  # that the client's windows hold back; then streams are refused
+    doh_idle_s: float = 30.0  # without a whole request; dnsdist idleTimeout 30
     # Do53, asking
     upstream_timeout_s: float = 5.0  # RFC 1123 resolvers, BIND resolver-query-timeout 10
     upstream_try_s: float = 1.5  # Unbound's first RTT estimate is 376 ms, its cap far higher
@@ -27,6 +41,9 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     upstream_mismatches: int = 64  # of one query or stream, then TCP; PowerDNS spoof-nearmiss-max 1
     upstream_tcp_idle_s: float = 20.0  # RFC 7858, section 3.4; Unbound tcp-reuse-timeout 60
     upstream_tcp_pipeline: int = 100  # Unbound max-reuse-tcp-queries 200
+    upstream_failures: int = 5  # in a row, then it is passed over; Envoy consecutive_5xx 5
+    upstream_open_s: float = 1.0  # until its first trial; gRPC connection back-off 1
+    upstream_open_most_s: float = 60.0  # doubled up to this; gRPC 120, Unbound probes each 120
     # caches, per app
     cache_entries: int = 4096  # dnsmasq cache-size 150, systemd-resolved 4096
     known_queries: int = 1024  # queries remembered by their octets; nscd keeps 211 to 1000 hosts
@@ -61,11 +78,22 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     response_head_s: float = 300.0  # Squid read_timeout 15 min, nginx proxy_read_timeout 60
     interim_responses: int = 16  # 1xx before the final response; Go allows 5
     linger_s: float = 2.0  # reading on after a last response; nginx lingering_timeout 5
+    known_heads: int = 1024  # heads of CONNECT read before, of 1 KiB at most; nscd keeps 211 hosts
+    known_routes: int = 4096  # origins in use, over all apps; as many as `pins` of one app
+    resolution_s: float = 1.0  # addresses just decided on are dialled again; below any pin's life
+    credential_tries: int = 8  # refused ones of a connection before it ends; Apache has no bound
     proxy_tick_s: float = 0.5  # how late the limits of the proxy that are seconds may act
     # identity
     process_fds: int = 4096  # descriptors read while looking for the owner of a socket
     process_exe_octets: int = 268435456  # largest executable that is hashed: 256 MiB
     process_s: float = 0.5  # of such a look-up; accepting waits for it
+    tokens: int = 1024  # remembered, valid or not; as many as apps_remembered
+    token_ttl_s: float = 7776000.0  # 90 days unless asked; GitHub's tokens 30, GitLab's 365
+    token_most_ttl_s: float = 31622400.0  # 366 days, as GitHub; GitLab 365
+    token_grace_s: float = (
+        600.0  # the old secret lives on after a rotation; Vault's is 0, AWS's 1 d
+    )
+    token_busy_s: float = 5.0  # waited for another writer of the tokens; sqlite3's own timeout
     # evidence
     audit_queue_octets: int = 16777216  # lines not yet on disk
     audit_quota_octets: int = 4194304  # per app and minute (reference.md)
@@ -76,6 +104,13 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     refusals_a_second: int = 200  # beyond it an app's refusals fold by reason and rule
     refusal_samples: int = 5  # targets kept as samples in such a fold
     apps_remembered: int = 1024  # apps in each table per app; an installation has a handful
+    # rules
+    reload_look_s: float = 0.5  # between looks at the rule files; CoreDNS reload 30, kubelet 60
+    reload_quiet_s: float = 0.2  # without a change before they are read; entr and watchexec 0.05
+    reload_settle_s: float = 2.0  # of changes without a pause, then they are read all the same
+    reload_s: float = 60.0  # of reading them; 100,000 rules take 4; systemd TimeoutStartSec 90
     admin_connections: int = 64  # scrapers and people; node_exporter web.max-requests 40
     admin_head_octets: int = 8192  # nginx large_client_header_buffers 8 KiB each
+    control_connections: int = 16  # one admin's terminals and scripts; admin_connections is 64
+    control_octets: int = 65536  # of a request's content there; a token's is below 200
     shutdown_s: float = 3.0  # of the 5 s that SIGTERM has: the rest is for a busy machine

@@ -1,7 +1,9 @@
 """Answers that were walked, kept per app until their TTL ends (RFC 2308 for negative ones).
 
 Per app, so that no app can tell by the time an answer takes what another one asked.  An entry
-holds only under the generation of the rules that it was walked under.
+holds only under the generation of the rules that decided it: `CachedAnswer.generation`.  After a
+reload it is decided again when it is next asked for, and stamped anew in place or forgotten; so
+whoever keeps an entry compares that number, and a reload is no herd of look-ups.
 """
 
 from msgspec import Struct
@@ -10,6 +12,7 @@ from proxy.limits import Limits
 from proxy.metrics import Metrics
 from proxy.resolver.answer import Answer
 from proxy.resolver.message import Sections, write_sections
+from rules.address import Address
 from rules.name import DomainName
 
 type Key = tuple[str, DomainName, int]
@@ -19,8 +22,10 @@ type Key = tuple[str, DomainName, int]
 class CachedAnswer(Struct):
     """An answer, and from and until when it holds, in seconds of the caller's clock.
 
-    `flow` is the errand that it was looked up for.  Its octets change once a second, with its
-    TTLs, and are kept until then.
+    `flow` is the errand that it was looked up for.  `judged` are all addresses that were decided
+    on, hints of service bindings among them; None where something was taken out of the answer,
+    which other rules might leave in.  Its octets change once a second, with its TTLs, and are kept
+    until then.
     """
 
     answer: Answer
@@ -28,6 +33,7 @@ class CachedAnswer(Struct):
     expires: float
     generation: int
     flow: str
+    judged: tuple[Address, ...] | None = None
     _written: Sections | None = None
     _written_age_s: int = 0
 
@@ -57,17 +63,41 @@ class Caches:
         self._apps: dict[str, dict[Key, CachedAnswer]] = {}
 
     def get(self, key: Key, now: float, generation: int) -> CachedAnswer | None:
-        """Return what is kept for `key`, None when nothing holds any longer."""
+        """Return what is kept for `key` under `generation`, None when nothing holds any longer."""
         entries = self._apps.get(key[0])
-        entry = entries.pop(key, None) if entries else None
-        if entries is None or entry is None:
+        entry = entries.get(key) if entries else None
+        if entries is None or entry is None or entry.generation != generation:
             return None
-        if now >= entry.expires or entry.generation != generation:
+        del entries[key]
+        if now >= entry.expires:
             return None
         entries[key] = entry  # the end of a dict is the latest used
         return entry
 
-    def put(self, key: Key, answer: Answer, now: float, generation: int, flow: str) -> None:
+    def take(self, key: Key, now: float) -> CachedAnswer | None:
+        """Take out what other rules decided for `key`, to be decided again and then `renew`ed.
+
+        None where nothing is kept, or it cannot be decided again.
+        """
+        entry = self._apps.get(key[0], {}).pop(key, None)
+        is_held = entry is not None and now < entry.expires and entry.judged is not None
+        return entry if is_held else None
+
+    def renew(self, key: Key, entry: CachedAnswer, generation: int) -> None:
+        """Put back what was taken out: the rules of `generation` decide it alike."""
+        entry.generation = generation
+        self._entries(key[0])[key] = entry
+        self._metrics.cache.add("renewed")
+
+    def put(
+        self,
+        key: Key,
+        answer: Answer,
+        now: float,
+        generation: int,
+        flow: str,
+        judged: tuple[Address, ...] | None = None,
+    ) -> None:
         """Keep `answer` for its TTL, in place of an older one; TTL 0 is not kept.
 
         RFC 1035, section 3.2.1, on TTL 0; RFC 2308, section 5: negative answers have a bound
@@ -80,17 +110,11 @@ class Caches:
         entries.pop(key, None)
         if ttl <= 0:
             return
-        entries[key] = CachedAnswer(answer, now, now + ttl, generation, flow)
+        entries[key] = CachedAnswer(answer, now, now + ttl, generation, flow, judged)
         if len(entries) > limits.cache_entries:
             del entries[next(iter(entries))]
             self._metrics.bounds.add("cache_entries")
             self._metrics.cache.add("evicted")
-
-    def drop_generation(self, generation: int) -> None:
-        """Forget what was walked under `generation`."""
-        for app, entries in self._apps.items():
-            kept = {key: one for key, one in entries.items() if one.generation != generation}
-            self._apps[app] = kept
 
     def _entries(self, app: str) -> dict[Key, CachedAnswer]:
         entries = self._apps.pop(app, {})

@@ -25,16 +25,21 @@ _LOOPBACK = {
 _IPV4ONLY = {rr.A: (IPv4Address("192.0.0.170").packed, IPv4Address("192.0.0.171").packed)}
 
 
-def local_answer(name: DomainName, rtype: int) -> Answer:
-    """Return what is said of a special-use name; SERVFAIL for a name that is none."""
+def local_answer(name: DomainName, rtype: int, *, empty: bool = False) -> Answer:
+    """Return what is said of a special-use name; SERVFAIL for a name that is none.
+
+    `empty` is that of the decision: a configured zone lies below the name, so that it exists.
+    """
     special = special_use(name)
     if special is None:  # a caller's mistake must not become a claim about someone's name
         return Answer(Rcode.SERVFAIL)
     use, apex = special
+    if empty and name != apex:  # RFC 8020, section 2: NXDOMAIN would deny the zone below
+        return _nodata(apex)
     if use is SpecialUse.LOOPBACK:
         return _loopback(name, rtype, apex)
     if use is SpecialUse.NONEXISTENT:
-        return _nonexistent(name, apex)
+        return _nodata(apex) if empty else _nonexistent(name, apex)
     if use is SpecialUse.EMPTY_ZONE:
         return _empty_zone(name, rtype, apex)
     if use is SpecialUse.IPV4ONLY:

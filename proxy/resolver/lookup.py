@@ -6,22 +6,24 @@ all of one generation.
 """
 
 import asyncio
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 
 from msgspec import Struct, structs
 
+from proxy.audit_fold import Repeats
 from proxy.authorize import Authorizer
 from proxy.errors import UpstreamError
 from proxy.flow import Flow
 from proxy.limits import Limits
 from proxy.metrics import Metrics
 from proxy.resolver.answer import Answer
-from proxy.resolver.cache import Caches, Key
+from proxy.resolver.cache import CachedAnswer, Caches, Key
 from proxy.resolver.message import Sections
 from proxy.resolver.pins import Pins
 from proxy.resolver.resolution import Resolution
 from proxy.resolver.response import Response, read_response
-from proxy.resolver.upstream import Upstreams
+from proxy.resolver.upstream_query import Forwarder
 from proxy.resolver.walk import Walked, walk
 from proxy.transport.own import OwnSockets
 from rules.address import Address
@@ -35,13 +37,16 @@ _TYPE_AND_CLASS_OCTETS = 4
 class Found(Struct, frozen=True):
     """The outcome of a look-up: an answer under an ALLOW, or why there is none.
 
-    `id` is that of the audit line; `sections` the answer's octets where the cache has them.
+    `id` is that of the audit line; `sections` the answer's octets where the cache has them, which
+    keeps it until `expires`; the asker may keep it for `ttl_s` seconds.
     """
 
     decision: Decision
     id: str
     answer: Answer | None = None
     sections: Sections | None = None
+    expires: float = 0.0
+    ttl_s: int = 0
 
 
 class Lookup:
@@ -50,7 +55,7 @@ class Lookup:
     def __init__(
         self,
         authorizer: Authorizer,
-        upstreams: Upstreams,
+        upstreams: Forwarder,
         own: OwnSockets,
         limits: Limits,
         metrics: Metrics,
@@ -61,28 +66,46 @@ class Lookup:
         self._own = own
         self._limits = limits
         self._metrics = metrics
-        self._now = monotonic
+        self._now = self.now = monotonic
         self._caches = Caches(limits, metrics)
         self._pins = Pins(limits, metrics)
         self._under_way: dict[str, dict[Key, asyncio.Task[Found]]] = {}  # by app
 
-    def cached(self, flow: Flow, question: Question, decision: Decision) -> Found | None:
-        """Return the cached answer to an allowed question."""
+    def cached(
+        self, flow: Flow, question: Question, decision: Decision, repeats: Repeats | None = None
+    ) -> Found | None:
+        """Return the cached answer to an allowed question; `repeats` counts the same question."""
         now = self._now()
         entry = self._caches.get(_key(question), now, self._authorizer.generation)
+        entry = entry or self._renewed(flow, question, now)
         if entry is None:
             return None
         flow.id = entry.flow  # answer, pin, connection and request are one errand
-        recorded = self._authorizer.record(flow, question, decision, cached=True)
+        recorded = self._authorizer.record(flow, question, decision, repeats=repeats, cached=True)
         sections = entry.sections(question.name, _question_octets(question.name), now)
-        return Found(decision, recorded, entry.answer, sections)
+        age_s = entry.age_s(now)
+        left_s = max(entry.answer.ttl - age_s, 0)
+        return Found(decision, recorded, entry.answer, sections, entry.expires, left_s)
 
     async def find(self, flow: Flow, question: Question, decision: Decision) -> Found:
         """Ask upstream for an allowed question; the same question of an app is asked once.
 
         An app has at most half of `limits.upstream_in_flight`, so that its names that are slow
-        to answer leave room for the others': beyond that the outcome is `capacity`.
+        to answer leave room for the others': beyond that the outcome is `capacity`.  What the
+        rules of another generation found is decided again.
         """
+        generation = self._authorizer.generation
+        found = await self._found(flow, question, decision)
+        while self._authorizer.generation != generation:
+            generation = self._authorizer.generation
+            decision = self._authorizer.authorize(flow, question)
+            if decision.verdict is not Verdict.ALLOW:
+                return Found(decision, self._authorizer.record(flow, question, decision))
+            kept = self.cached(flow, question, decision)
+            found = kept or await self._found(flow, question, decision)
+        return found
+
+    async def _found(self, flow: Flow, question: Question, decision: Decision) -> Found:
         key = _key(question)
         own = self._under_way.setdefault(key[0], {})
         task = own.get(key)
@@ -98,9 +121,12 @@ class Lookup:
     async def resolve(self, flow: Flow, name: DomainName, types: frozenset[int]) -> Resolution:
         """Return the addresses that the proxy may dial for `name`: pinned, else looked up now."""
         order = sorted(types, reverse=True)  # AAAA before A (RFC 8305, section 3)
-        founds = await asyncio.gather(*(self._addresses(flow, name, rtype) for rtype in order))
+        while True:
+            generation = self._authorizer.generation
+            founds = await asyncio.gather(*(self._addresses(flow, name, rtype) for rtype in order))
+            if self._authorizer.generation == generation:  # both types by the same rules
+                break
         addresses = tuple(address for found, _ in founds for address in found)
-        generation = self._authorizer.generation
         if addresses:
             return Resolution(addresses, generation, flow=flow.id)
         failures = [failure for _, failure in founds if failure is not None]
@@ -131,7 +157,8 @@ class Lookup:
         self, flow: Flow, name: DomainName, rtype: int
     ) -> tuple[tuple[Address, ...], Decision | None]:
         key = (flow.principal.app, name, rtype)
-        pin = self._pins.get(key, self._now(), self._authorizer.generation)
+        now, generation = self._now(), self._authorizer.generation
+        pin = self._pins.get(key, now, generation)
         if pin is not None:
             flow.id = pin.flow
             return pin.addresses, None
@@ -140,6 +167,10 @@ class Lookup:
         decision = self._authorizer.authorize(flow, question)
         if decision.verdict is not Verdict.ALLOW:
             return (), decision
+        pin = self._pins.take(key, now)  # of older rules
+        if pin is not None and self._holds(flow, question, pin.chain, pin.addresses):
+            flow.id = pin.flow
+            return self._pins.renew(key, pin, generation).addresses, None
         found = self.cached(flow, question, decision) or await self.find(flow, question, decision)
         return (found.answer.addresses, None) if found.answer else ((), found.decision)
 
@@ -161,28 +192,67 @@ class Lookup:
     def _conclude(
         self, flow: Flow, question: Question, decision: Decision, response: Response
     ) -> Found:
-        walked = walk(question, response, self._judge(flow), self._limits)
+        judged: list[Address] = []
+        walked = walk(question, response, self._judge(flow, judged), self._limits)
         detail = _detail(walked)
         if walked.answer is None:
             refusal = walked.refusal or Decision(Verdict.DENY, Reason.ADDRESS_NOT_ALLOWED)
             return Found(refusal, self._authorizer.record(flow, question, refusal, walk=detail))
         recorded = self._authorizer.record(flow, question, decision, walk=detail)
-        self._keep(flow, question, walked.answer)
+        self._keep(flow, question, walked.answer, None if walked.dropped else tuple(judged))
         return Found(decision, recorded, walked.answer)
 
-    def _judge(self, flow: Flow) -> Callable[[Facts], Decision]:
+    def _judge(self, flow: Flow, judged: list[Address]) -> Callable[[Facts], Decision]:
+        """Return what decides on facts, and adds the addresses among them to `judged`."""
+
         def judge(facts: Facts) -> Decision:
             if isinstance(facts, Endpoint):
+                judged.append(facts.address)
                 held = self._own.is_interface(facts.address)
                 facts = structs.replace(facts, own_interface=held)
             return self._authorizer.authorize(flow, facts)
 
         return judge
 
-    def _keep(self, flow: Flow, question: Question, answer: Answer) -> None:
+    def _renewed(self, flow: Flow, question: Question, now: float) -> CachedAnswer | None:
+        """Return what older rules left in the cache, where those in force decide it alike."""
+        key = _key(question)
+        entry = self._caches.take(key, now)
+        if entry is None or not self._holds(flow, question, entry.answer.chain, entry.judged or ()):
+            return None
+        self._caches.renew(key, entry, self._authorizer.generation)
+        return entry
+
+    def _holds(
+        self,
+        flow: Flow,
+        question: Question,
+        chain: Iterable[DomainName],
+        addresses: Iterable[Address],
+    ) -> bool:
+        """Return whether all that the walker asked of an allowed answer is allowed now."""
+        judge, principal, name = self._judge(flow, []), question.principal, question.name
+        targets = (Question(principal, target, question.rtype, via=name) for target in chain)
+        endpoints = (Endpoint(principal, name, address, None) for address in addresses)
+        facts: Iterable[Facts] = itertools.chain(targets, endpoints)
+        decisions = map(judge, facts)
+        return all(
+            each.verdict is Verdict.ALLOW and each.reason is not Reason.LOCAL for each in decisions
+        )
+
+    def _keep(
+        self,
+        flow: Flow,
+        question: Question,
+        answer: Answer,
+        judged: tuple[Address, ...] | None,
+    ) -> None:
         now, generation = self._now(), self._authorizer.generation
-        self._pins.pin(_key(question), answer, now, generation, flow.id)
-        self._caches.put(_key(question), answer, now, generation, flow.id)
+        key, is_whole = _key(question), judged is not None
+        if judged == answer.addresses:
+            judged = answer.addresses  # kept once
+        self._pins.pin(key, answer, now, generation, flow.id, is_whole=is_whole)
+        self._caches.put(key, answer, now, generation, flow.id, judged)
 
 
 def _question_octets(name: DomainName) -> int:

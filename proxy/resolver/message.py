@@ -29,6 +29,8 @@ _HEAD_OCTETS = 12
 _QR, _OPCODE, _TC, _RD, _RA, _AD, _CD = 0x8000, 0x7800, 0x0200, 0x0100, 0x0080, 0x0020, 0x0010
 _IN = 1
 _EDE = 15  # RFC 8914, section 2
+_PADDING = 12  # RFC 7830, section 3
+_BLOCK_OCTETS = 468  # RFC 8467, section 4.1: what responses are padded to a multiple of
 _DO = 0x8000  # RFC 3225, section 3
 _QUESTION_AT = b"\xc0\x0c"  # RFC 1035, section 4.1.4: a pointer to the question's name
 _POINTER_REACH = 0x4000
@@ -45,10 +47,16 @@ type _Names = dict[DomainName | bytes, bytes]
 
 
 class Edns(Struct, frozen=True):
-    """What a query's OPT record says that we obey; its options are read and ignored."""
+    """What a query's OPT record says that we obey; its other options are read and ignored.
+
+    `padded`: it asks for a padded reply (RFC 7830).  `others`: it has such other options, which
+    seldom come twice.
+    """
 
     payload_octets: int
     do: bool = False
+    padded: bool = False
+    others: bool = False
 
 
 class Query(Struct, frozen=True):
@@ -121,8 +129,8 @@ class _FlawError(Exception):
         self.edns = edns
 
 
-def read_query(wire: bytes) -> Query:
-    """Return the query that `wire` holds.
+def read_query(wire: bytes, *, encrypted: bool = False) -> Query:
+    """Return the query that `wire` holds, which came over an `encrypted` transport or not.
 
     Raises:
         QueryError: anything but one question of class IN with at most one OPT record.
@@ -141,7 +149,7 @@ def read_query(wire: bytes) -> Query:
     end, rtype, edns = question.end, question.rtype, None
     try:
         if head.arcount or end != len(wire):
-            edns = _read_opt(wire, end, head.arcount)
+            edns = _read_opt(wire, end, head.arcount, encrypted=encrypted)
         name = from_labels(question.labels)
         if question.rclass != _IN or rtype in _NOT_ASKED:
             _check_kind(question.rclass, rtype)
@@ -198,13 +206,14 @@ def assemble(
 ) -> bytes:
     """Return the reply to `query` with `sections`, which were written for its question."""
     question, octets = query.question, sections.octets
-    room = _room(query, limit_octets) - _HEAD_OCTETS - len(question) - len(octets)
+    room = room_octets(query, limit_octets) - _HEAD_OCTETS - len(question) - len(octets)
     # RFC 8914, section 3: text for people must not cost the answer; the code alone may fit.
     for said in (ede, ExtendedError(ede.code)) if ede else (None,):
         opt = _write_opt(query.edns, rcode, said, limit_octets)
         if len(opt) <= room:
             head = _write_head(query, rcode, sections.answers, sections.authority)
-            return b"".join((head, question, octets, opt))
+            whole = b"".join((head, question, octets, opt))
+            return _padded(whole, len(opt)) if query.edns and query.edns.padded else whole
     return truncated(query, rcode, limit_octets)
 
 
@@ -250,7 +259,7 @@ def _check_kind(rclass: int, rtype: int) -> None:
     raise _FlawError(Rcode.NOTIMP, Reason.TYPE_NOT_ALLOWED, "a meta type: transfers, keys")
 
 
-def _read_opt(wire: bytes, at: int, arcount: int) -> Edns:
+def _read_opt(wire: bytes, at: int, arcount: int, *, encrypted: bool) -> Edns:
     if arcount == 0 or len(wire) < at + _OPT_OCTETS:
         raise _FlawError(Rcode.FORMERR, Reason.REQUEST_MALFORMED, "octets after the message")
     owner, rtype, payload_octets, _, version, flags, length = _OPT.unpack_from(wire, at)
@@ -268,19 +277,24 @@ def _read_opt(wire: bytes, at: int, arcount: int) -> Edns:
         raise _FlawError(Rcode.FORMERR, Reason.REQUEST_MALFORMED, "octets after OPT", edns)
     if version:  # RFC 6891, section 6.1.3: before its options, whose shape may be another
         raise _FlawError(Rcode.BADVERS, Reason.REQUEST_MALFORMED, "EDNS version over 0", edns)
-    if length:
-        _check_options(wire, at + _OPT_OCTETS, edns)
-    return edns
+    if not length:
+        return edns
+    codes = _read_options(wire, at + _OPT_OCTETS, edns)
+    # RFC 7830, section 6: padding is for encrypted transports.
+    padded = encrypted and _PADDING in codes
+    return Edns(edns.payload_octets, edns.do, padded, bool(codes - {_PADDING}))
 
 
-def _check_options(wire: bytes, at: int, edns: Edns) -> None:
-    end = len(wire)
+def _read_options(wire: bytes, at: int, edns: Edns) -> set[int]:
+    end, codes = len(wire), set()
     for _ in range(EDNS_OPTIONS):
         if at + _OPTION.size > end:
             break
-        at += _OPTION.size + _OPTION.unpack_from(wire, at)[1]
+        code, length = _OPTION.unpack_from(wire, at)
+        codes.add(code)
+        at += _OPTION.size + length
         if at == end:
-            return
+            return codes
     raise _FlawError(Rcode.FORMERR, Reason.REQUEST_MALFORMED, "options cut or too many", edns)
 
 
@@ -343,13 +357,29 @@ def _write_opt(
     return _OPT.pack(0, rr.OPT, payload_octets, rcode >> 4 & 0xFF, 0, flags, len(option)) + option
 
 
+def _padded(reply: bytes, opt_octets: int) -> bytes:
+    """Return `reply`, whose end is its OPT record, with a padding option (RFC 7830, section 3).
+
+    Its length tells less then which name was asked.  What is too long for a block stays as it is.
+    """
+    wanted = len(reply) + _OPTION.size
+    whole = wanted + -wanted % _BLOCK_OCTETS
+    if whole > STREAM_OCTETS:
+        return reply
+    option = _OPTION.pack(_PADDING, whole - wanted) + bytes(whole - wanted)
+    at = len(reply) - opt_octets + _OPT_OCTETS - 2  # where the length of the OPT record stands
+    length = int.from_bytes(reply[at : at + 2]) + len(option)
+    return b"".join((reply[:at], length.to_bytes(2), reply[at + 2 :], option))
+
+
 def cut_text(text: str, limit_octets: int) -> bytes:
     """Return `text` in UTF-8, cut between characters to at most `limit_octets`."""
     octets = text.encode(errors="replace")
     return octets[:limit_octets].decode(errors="ignore").encode()
 
 
-def _room(query: Query, limit_octets: int) -> int:
+def room_octets(query: Query, limit_octets: int) -> int:
+    """Return how long a reply to `query` may be where the transport carries `limit_octets`."""
     if limit_octets >= STREAM_OCTETS:
         return STREAM_OCTETS
     offered = PLAIN_UDP_OCTETS if query.edns is None else query.edns.payload_octets

@@ -3,11 +3,11 @@
 The order is the security property: nothing leaves the host, and no cache is read, before the
 question is allowed to this very app; and no answer is handed out before every address in it
 was decided on and pinned.  `serve` answers what it can at once; a `Miss` is finished as a task.
+What `hits` answers in front of it was answered here within the same second.
 """
 
 import logging
 from collections.abc import Callable
-from typing import Literal
 
 from msgspec import Struct
 
@@ -19,7 +19,8 @@ from proxy.limits import Limits
 from proxy.metrics import DnsOutcome, Metrics
 from proxy.refusals import Refusals
 from proxy.resolver.answer import Answer
-from proxy.resolver.known import KnownQueries
+from proxy.resolver.asker import Asker
+from proxy.resolver.hits import Asked, Hit, Hits
 from proxy.resolver.local import local_answer, why_answer
 from proxy.resolver.lookup import Found, Lookup
 from proxy.resolver.message import (
@@ -31,8 +32,8 @@ from proxy.resolver.message import (
     truncated,
 )
 from proxy.resolver.refusal import any_reply, refusal
+from proxy.resolver.tally import OUTCOME
 from proxy.target import authority
-from proxy.transport.peer import SocketAddress
 from rules.decision import Decision, Reason, Verdict
 from rules.facts import Principal, Question
 from rules.name import ROOT, DomainName
@@ -40,24 +41,11 @@ from rules.rtype import ANY
 from rules.special import OUR_ZONE
 from rules.suffix import PublicSuffixes
 
+__all__ = ["Asker", "Miss", "Resolver"]
+
 logger = logging.getLogger(__name__)
 
 _WHY = f"._why.{OUR_ZONE}"
-_OUTCOME: dict[Verdict, DnsOutcome] = {
-    Verdict.ALLOW: "answered",
-    Verdict.DENY: "refused",
-    Verdict.FAIL: "failed",
-}
-
-
-class Asker(Struct, frozen=True):
-    """Where a query came from.  `principal` is None where only TCP can tell who asks."""
-
-    principal: Principal | None
-    transport: Literal["udp", "tcp"]
-    limit_octets: int
-    peer: SocketAddress
-    listener: str
 
 
 class Miss(Struct, frozen=True):
@@ -93,40 +81,54 @@ class Resolver:
         self._metrics = metrics
         self._wall = wall
         self._entropy = entropy
-        self._known = KnownQueries(read_query, limits, metrics)
+        self.hits = Hits(authorizer, suffixes, limits, metrics)
+        self.now = lookup.now
 
     def serve(self, wire: bytes, asker: Asker) -> bytes | Miss | None:
         """Return the reply, or the miss to finish; None for what deserves no reply."""
         principal = asker.principal
         try:
-            query = self._known.read(principal.app, wire) if principal else read_query(wire)
+            query, hit = self._read(wire, asker)
         except QueryError as error:
             return self._malformed(error, asker)
         if principal is None:
             self._metrics.dns_queries.add(asker.transport, "truncated")
             return truncated(query)
         try:
-            return self._decide(wire, query, principal, asker)
+            question = Question(principal, query.name, query.rtype)
+            return self._decide(Asked(wire, query, question, asker, hit))
         except Exception as error:  # noqa: BLE001 - a bug of ours ends one query, not the plane
             return self._broken(query, asker, error)
 
-    def _decide(
-        self, wire: bytes, query: Query, principal: Principal, asker: Asker
-    ) -> bytes | Miss:
+    def _read(self, wire: bytes, asker: Asker) -> tuple[Query, Hit]:
+        """Return the query, read anew or as the same octets were read before."""
+        table = asker.principal and self.hits.kept(asker.principal, asker.transport)
+        hit = table.known(wire) if table else None
+        if hit is None or hit.query is None:
+            return read_query(wire, encrypted=asker.is_encrypted), Hit()
+        read = hit.query
+        unique = int.from_bytes(wire[:2])
+        return Query(unique, read.flags, read.name, read.question, read.rtype, read.edns), hit
+
+    def _decide(self, asked: Asked) -> bytes | Miss:
+        query, question, asker = asked.query, asked.question, asked.asker
         # A hit has the id of the errand that it was looked up for: none is drawn before a miss.
-        flow = Flow("", principal, Plane.DNS, "", asker.listener)
-        question = Question(principal, query.name, query.rtype)
+        flow = Flow("", question.principal, Plane.DNS, "", asker.listener)
         decision = self._authorizer.authorize(flow, question)
         is_ours = decision.reason is Reason.LOCAL or query.rtype == ANY
         is_asked = decision.verdict is Verdict.ALLOW and not is_ours
-        found = self._lookup.cached(flow, question, decision) if is_asked else None
+        found = self._lookup.cached(flow, question, decision, asked.hit) if is_asked else None
         if found is not None:
             self._metrics.cache.add("hit")
-            self._known.keep(principal.app, wire, query)
-            return self._reply(query, found, asker)
-        flow = self._flow(principal, asker)
+            reply = self._reply(query, found, asker)
+            self.hits.keep_answer(asked, found, reply, self.now())
+            return reply
+        flow = self._flow(question.principal, asker)
         if decision.verdict is not Verdict.ALLOW:
-            return self._refuse(query, flow, question, decision, asker)
+            recorded = self._authorizer.record(flow, question, decision, repeats=asked.hit)
+            reply = self._worded(query, decision, recorded, asker)
+            self.hits.keep_refusal(asked, decision, reply, self.now())
+            return reply
         if decision.reason is Reason.LOCAL:
             return self._local(query, flow, question, decision, asker)
         if query.rtype == ANY:  # RFC 8482, section 4.2: answered with HINFO, asked of nobody
@@ -148,6 +150,17 @@ class Resolver:
         self.hit_bound(bound)
         decision = self._authorizer.fails(Reason.CAPACITY)
         return self._refuse(miss.query, miss.flow, miss.question, decision, miss.asker)
+
+    def turn_away(self, wire: bytes, asker: Asker, decision: Decision) -> str:
+        """Record that `asker` was refused before any rule was asked; return the refusal's id.
+
+        Raises:
+            QueryError: `wire` is no query, so that there is nothing to be recorded of.
+        """
+        query = read_query(wire, encrypted=asker.is_encrypted)
+        principal = asker.principal or UNKNOWN
+        question = Question(principal, query.name, query.rtype)
+        return self._authorizer.record(self._flow(principal, asker), question, decision)
 
     def hit_bound(self, bound: str) -> None:
         """Count that a named limit was met."""
@@ -198,7 +211,7 @@ class Resolver:
         self, query: Query, flow: Flow, question: Question, decision: Decision, asker: Asker
     ) -> bytes:
         self._authorizer.record(flow, question, decision)
-        answer = self._why(question) or local_answer(query.name, query.rtype)
+        answer = self._why(question) or local_answer(query.name, query.rtype, empty=decision.empty)
         reply = encode_answer(query, answer, 0, asker.limit_octets)
         return self._sent(reply, Verdict.ALLOW, asker)
 
@@ -223,5 +236,5 @@ class Resolver:
         return self._sent(reply, Verdict.ALLOW, asker)
 
     def _sent(self, reply: bytes, verdict: Verdict, asker: Asker) -> bytes:
-        self._metrics.dns_queries.add(asker.transport, _OUTCOME[verdict])
+        self._metrics.dns_queries.add(asker.transport, OUTCOME[verdict])
         return reply

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from proxy.audit_fold import FOLD_S, Fold, Folds, Width
+from proxy.audit_fold import FOLD_S, Fold, Folds, Repeats, Width
 from proxy.limits import Limits
 from proxy.metrics import Metrics
 from rules.decision import Reason
@@ -233,3 +233,64 @@ def test_ids_are_drawn_from_fresh_octets() -> None:
     assert len(ids) == 130
     assert len(drawn) == 3
     assert all(len(id) == 32 and id[12] == "7" for id in ids)  # noqa: A001 - the field's own name
+
+
+def test_repeats_are_added_before_their_fold_is_told() -> None:
+    """threats.md, Evidence as a weapon: folding keeps counters exact."""
+    bench = Bench()
+    repeats = Repeats()
+    bench.folds.add(line(), None, repeats)
+    assert repeats.left_s == FOLD_S
+    repeats.count += 5
+    assert bench.rest() == [("example.com A", 6, Width.PLAIN)]
+    assert repeats.fold is None
+    repeats.count += 1  # nobody may: it is counted for no line
+    assert repeats.settle() == 1
+
+
+def test_repeats_join_the_fold_that_is_open_and_leave_the_one_before() -> None:
+    bench = Bench()
+    repeats = Repeats()
+    bench.folds.add(line(), None, repeats)
+    bench.clock.now += 0.25
+    bench.folds.add(line(), None, repeats)
+    assert repeats.left_s == pytest.approx(FOLD_S - 0.25)
+    repeats.count += 2
+    bench.folds.add(line("b A"), None, repeats)
+    repeats.count += 3
+    assert repeats.settle() == 3
+    assert bench.rest() == [("example.com A", 4, Width.PLAIN), ("b A", 4, Width.PLAIN)]
+
+
+def test_repeats_of_a_fold_that_makes_room_are_told_with_it() -> None:
+    bench = Bench(Limits(audit_folds=1))
+    repeats = Repeats()
+    bench.folds.add(line(), None, repeats)
+    repeats.count += 9
+    bench.folds.add(line("b A"), None)
+    assert [(fold.line.target, fold.count) for fold in bench.spilled] == [("example.com A", 10)]
+    assert repeats.fold is None
+
+
+def test_repeats_of_a_flood_end_with_the_second_of_its_app() -> None:
+    bench = Bench(Limits(refusals_a_second=1))
+    bench.folds.add(refused("a A"), None)
+    bench.clock.now += 0.75
+    repeats = Repeats()
+    bench.folds.add(refused("b A"), None, repeats)
+    assert repeats.left_s == pytest.approx(0.25)
+    assert repeats.fold is not None
+    assert repeats.fold.width is Width.FLOODING
+
+
+def test_a_clock_that_is_set_back_does_not_make_a_second_longer() -> None:
+    """Faults: clock jumps."""
+    bench = Bench()
+    repeats = Repeats()
+    bench.folds.add(line(), None)
+    bench.clock.now -= 3600
+    bench.folds.add(line(), None, repeats)
+    assert repeats.left_s == FOLD_S
+    bench.clock.now += 7200
+    bench.folds.add(line(), None, repeats)
+    assert repeats.left_s == 0

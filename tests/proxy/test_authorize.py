@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from proxy.flow import Flow, Plane
+from rules.decide import decide
 from rules.decision import Decision, Reason, Verdict
-from rules.facts import Connect, Principal, Question
+from rules.facts import Connect, Facts, Principal, Question, Request
 from rules.match import RuleIndex, index_rules
 from rules.name import parse
 from rules.rtype import A
@@ -93,3 +94,74 @@ async def test_an_unknown_app_is_told_nothing_of_others(tmp_path: Path) -> None:
         refusal = parts.refusals.get("unknown", recorded)
     assert decision.rule is None
     assert "me" not in json.dumps(str(refusal)).replace("time", "").replace("name", "").split()
+
+
+async def test_what_was_allowed_is_not_decided_anew_until_the_rules_change(tmp_path: Path) -> None:
+    """threats.md, "Order of checks": "Another app's cached grant. Reload half applied"."""
+    connect = Connect(ME, NAME, 443)
+    asked: list[Facts] = [connect, Request(ME, "GET", NAME, 443, "/"), Connect(ME, NAME, 80)]
+    async with composed(RULES, NOWHERE, tmp_path) as parts:
+        authorizer = parts.authorizer
+        verdicts = [authorizer.authorize(FLOW, facts).verdict for facts in asked * 2]
+        assert verdicts == [Verdict.ALLOW, Verdict.ALLOW, Verdict.DENY] * 2
+        assert parts.metrics.decisions.value("connect", Verdict.ALLOW, Reason.RULE) == 2
+        other = Flow("e" * 32, Principal("other"), Plane.HTTP)
+        stranger = Connect(other.principal, NAME, 443)
+        assert authorizer.authorize(other, stranger).verdict is Verdict.DENY
+        authorizer.use(index_rules(ruleset(me=App("me"))))
+        assert {authorizer.authorize(FLOW, facts).verdict for facts in asked} == {Verdict.DENY}
+
+
+async def test_room_in_audit_is_asked_for_each_time(tmp_path: Path) -> None:
+    connect = Connect(ME, NAME, 443)
+    async with composed(RULES, NOWHERE, tmp_path) as parts:
+        assert parts.authorizer.authorize(FLOW, connect).verdict is Verdict.ALLOW
+        await parts.lines()  # ends the audit
+        refused = parts.authorizer.authorize(FLOW, connect)
+        assert (refused.verdict, refused.reason) == (Verdict.DENY, Reason.AUDIT_UNAVAILABLE)
+        still = parts.authorizer.still(connect)
+    assert still.verdict is Verdict.ALLOW
+
+
+async def test_what_stands_already_is_decided_and_not_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with composed(RULES, NOWHERE, tmp_path) as parts:
+        assert parts.authorizer.still(Connect(ME, NAME, 443)).verdict is Verdict.ALLOW
+        broken = Question(Principal([]), NAME, A)  # type: ignore[arg-type]  # unhashable: a bug
+        assert parts.authorizer.still(broken).reason is Reason.INTERNAL_ERROR
+        assert parts.metrics.decisions.value("connect", Verdict.ALLOW, Reason.RULE) == 0
+    assert "no decision" in caplog.text
+
+
+async def test_what_is_remembered_of_allows_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.authorize._MOST_KNOWN", 2)
+    decided: list[Facts] = []
+
+    def told(index: RuleIndex, facts: Facts) -> Decision:
+        decided.append(facts)
+        return decide(index, facts)
+
+    monkeypatch.setattr("proxy.authorize.decide", told)
+    async with composed(RULES, NOWHERE, tmp_path) as parts:
+        requests = [Request(ME, "GET", NAME, 443, f"/{path}") for path in ("a", "b", "c" * 300)]
+        for facts in (*requests, *requests):
+            parts.authorizer.authorize(FLOW, facts)
+        assert decided == [*requests, requests[2]]  # long paths are not kept
+        parts.authorizer.authorize(FLOW, Connect(ME, NAME, 443))
+        parts.authorizer.authorize(FLOW, requests[0])
+        assert decided[-2:] == [Connect(ME, NAME, 443), requests[0]]
+
+
+async def test_a_target_may_be_what_was_said(tmp_path: Path) -> None:
+    async with composed(RULES, NOWHERE, tmp_path) as parts:
+        connect = Connect(ME, NAME, 0)
+        denied = Decision(Verdict.DENY, Reason.NAME_MALFORMED)
+        recorded = parts.authorizer.record(FLOW, connect, denied, target="a..b:443")
+        refusal = parts.refusals.get("me", recorded)
+        (line,) = await parts.lines()
+    assert refusal is not None
+    assert (line["target"], refusal.target) == ("a..b:443", "a..b:443")
+    assert "host" not in line

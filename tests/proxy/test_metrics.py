@@ -106,7 +106,7 @@ def test_a_cut_is_counted_by_its_reason(reason: str) -> None:
 
 def test_the_table_lists_what_the_page_holds() -> None:
     metrics = Metrics()
-    page = metrics.render().decode()
+    page = metrics.render(apps=True).decode()
     named = re.findall(r"^# TYPE (\S+) (\S+)$", page, re.MULTILINE)
     assert [(row.name, row.kind) for row in metrics.table()] == named
     assert all(
@@ -114,9 +114,51 @@ def test_the_table_lists_what_the_page_holds() -> None:
     )
 
 
-def test_no_label_names_an_app() -> None:
+def test_no_label_names_an_app_unless_it_is_asked_for() -> None:
     """threats.md, "Identity": the agent reads metrics with labels of other apps."""
-    assert not [row for row in Metrics().table() if {"app", "principal", "name"} & set(row.labels)]
+    metrics = Metrics()
+    metrics.app_decisions.use(["coder"])
+    metrics.app_decisions.add("coder", Verdict.ALLOW, Reason.RULE)
+    series = 'sallyport_app_decisions_total{app="coder",reason="rule",verdict="allow"} 1.0'
+    assert b"coder" not in metrics.render()
+    assert b"sallyport_app_" not in metrics.render()
+    assert series in metrics.render(apps=True).decode().replace("\n", " ")
+    page = metrics.render(apps=True).decode()
+    assert len(re.findall("^# TYPE", page, re.MULTILINE)) == len(metrics.table())
+
+
+def test_apps_that_the_rules_do_not_name_are_other() -> None:
+    metrics = Metrics()
+    count = metrics.app_decisions
+    count.use(["coder"])
+    for app in ("coder", "unknown", "stranger", "coder"):
+        count.add(app, Verdict.DENY, Reason.RULE, n=2)
+    count.use([])  # the rules forget it: what it counted stays and grows
+    count.add("coder", Verdict.ALLOW, Reason.LOCAL)
+    totals = {app: dict(each) for app, each in count.totals().items()}
+    assert totals["coder"] == {Verdict.ALLOW: 1, Verdict.DENY: 4, Verdict.FAIL: 0}
+    assert totals["other"][Verdict.DENY] == totals["unknown"][Verdict.DENY] == 2
+    count.add("coder", Verdict.FAIL, Reason.CAPACITY)
+    assert count.totals()["coder"][Verdict.FAIL] == 1
+
+
+def test_apps_beyond_the_bound_are_other_and_counted() -> None:
+    metrics = Metrics(apps=2)
+    metrics.app_decisions.use(["a", "b", "c"])
+    for app in ("a", "b", "c", "a"):
+        metrics.app_decisions.add(app, Verdict.DENY, Reason.RULE)
+    assert sorted(metrics.app_decisions.totals()) == ["a", "b", "other"]
+    assert metrics.bounds.value("apps_remembered") == 1
+
+
+def test_what_is_counted_elsewhere_is_settled_before_apps_are_read() -> None:
+    metrics = Metrics()
+    metrics.settle_by(lambda: metrics.app_decisions.add("unknown", Verdict.DENY, Reason.RULE))
+    assert metrics.app_decisions.totals()["unknown"][Verdict.DENY] == 1
+    before = metrics.app_decisions.totals()["unknown"][Verdict.DENY]
+    assert f'app="unknown",reason="rule",verdict="deny"}} {before}.0' not in str(
+        metrics.render(apps=True)
+    )
 
 
 def test_the_page_is_in_the_format_that_its_media_type_says() -> None:
@@ -130,3 +172,10 @@ def test_reports_what_counting_costs(report: list[str]) -> None:
     seconds = min(timeit.repeat(lambda: metrics.cache.add("hit"), number=number, repeat=3))
     report.append(f"metrics: one count costs {seconds / number * 1e6:.2f} us")
     assert metrics.cache.value("hit") == 3 * number
+
+
+def test_a_gauge_may_be_read_from_its_source() -> None:
+    metrics = Metrics()
+    assert b"sallyport_audit_available 1.0" in metrics.render()
+    metrics.audit_available.read_by(lambda: 0)
+    assert b"sallyport_audit_available 0.0" in metrics.render()

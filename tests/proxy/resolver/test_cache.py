@@ -80,14 +80,28 @@ def test_does_not_give_out_what_other_rules_decided() -> None:
     assert kept.get(KEY, 1.0, 2) is None
 
 
-def test_forgets_a_generation() -> None:
-    kept, _ = caches()
-    newer: Key = ("coder", parse("example.org"), 1)
-    kept.put(KEY, positive(60), 0.0, 1, FLOW)
-    kept.put(newer, positive(60), 0.0, 2, FLOW)
-    kept.drop_generation(1)
+def test_what_older_rules_decided_is_taken_out_and_put_back_when_decided_alike() -> None:
+    """Closes `A cache flush per file touch as a herd`."""
+    kept, metrics = caches()
+    kept.put(KEY, positive(60), 0.0, 1, FLOW, ())
+    assert kept.get(KEY, 1.0, 2) is None
+    entry = kept.take(KEY, 1.0)
+    assert entry is not None
+    assert kept.take(KEY, 1.0) is None
+    kept.renew(KEY, entry, 2)
+    assert kept.get(KEY, 1.0, 2) is entry
+    assert (entry.generation, entry.expires) == (2, 60.0)
     assert kept.get(KEY, 1.0, 1) is None
-    assert kept.get(newer, 1.0, 2) is not None
+    assert metrics.cache.value("renewed") == 1
+
+
+def test_what_was_cut_or_has_expired_is_not_decided_again() -> None:
+    kept, _ = caches()
+    kept.put(KEY, positive(60), 0.0, 1, FLOW, None)
+    assert kept.take(KEY, 1.0) is None
+    kept.put(KEY, positive(60), 0.0, 1, FLOW, ())
+    assert kept.take(KEY, 60.0) is None
+    assert kept.take(("other", NAME, 1), 1.0) is None
 
 
 def test_makes_room_with_the_least_lately_used_and_counts_it() -> None:

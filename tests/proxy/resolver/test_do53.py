@@ -281,7 +281,7 @@ async def test_garbage_over_udp_gets_no_reply_and_harms_nobody(tmp_path: Path) -
 
 async def test_many_queries_of_one_read_are_served_in_turns(tmp_path: Path) -> None:
     """threats.md, Parser, transport, cache: TCP pipelining without a cap starves the others."""
-    many = framed(*(wire("denied.example", unique) for unique in range(500)))
+    many = framed(*(wire(f"denied{unique}.example", unique) for unique in range(500)))
     async with hostile(nothing) as peer, served(BY_LISTENER, peer.url("udp"), tmp_path) as it:
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
         writer.write(many)

@@ -14,12 +14,12 @@ from rules.decision import Reason
 from rules.name import parse
 
 
-def answered(name: str, kind: str) -> tuple[int, list[str], str]:
+def answered(name: str, kind: str, *, empty: bool = False) -> tuple[int, list[str], str]:
     """Return the response code, the answer section and the owner of the SOA."""
     rtype = rr.number(kind)
     assert rtype is not None
     canonical = parse(name)
-    answer = local_answer(canonical, rtype)
+    answer = local_answer(canonical, rtype, empty=empty)
     question = write_name(canonical) + rtype.to_bytes(2) + b"\0\x01"
     wire = encode_answer(Query(1, 0, canonical, question, rtype), answer, 0, STREAM_OCTETS)
     message = dns.message.from_wire(wire)
@@ -123,3 +123,12 @@ def test_says_a_long_why_in_several_strings_within_a_datagram() -> None:
 def test_has_nothing_to_say_otherwise(rtype: int, one: Refusal | None) -> None:
     answer = why_answer(parse("x._why.sallyport.internal"), rtype, one)
     assert (answer.rcode, answer.records, answer.ttl) == (Rcode.NOERROR, (), 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "apex"),
+    [("local", "local"), ("2.10.in-addr.arpa", "10.in-addr.arpa"), ("x.home.arpa", "home.arpa")],
+)
+def test_a_name_above_a_configured_zone_exists(name: str, apex: str) -> None:
+    """RFC 8020, section 2: NXDOMAIN would deny the zone to every cache below."""
+    assert answered(name, "A", empty=True) == (Rcode.NOERROR, [], apex)

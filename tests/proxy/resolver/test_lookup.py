@@ -5,14 +5,19 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from pathlib import Path
 
+import dns.message
+import dns.rrset
+import msgspec
+
 from proxy.flow import Flow, Plane
 from proxy.limits import Limits
+from rules.address import parse_network
 from rules.decision import Reason, Verdict
-from rules.facts import Principal, Question
+from rules.facts import Evidence, Principal, Question
 from rules.match import index_rules
 from rules.name import DomainName, parse
 from rules.rtype import AAAA, A
-from rules.ruleset import App
+from rules.ruleset import App, DenyRule, Requirements
 from tests.proxy.composed import ME, OTHER, OWN_ADDRESS, Composed, allow, composed, exact, ruleset
 from tests.proxy.resolver.hostile import Conversation, StreamScript, answer, hostile, nothing
 
@@ -25,6 +30,17 @@ BOTH = frozenset({A, AAAA})
 
 def public(query: bytes) -> Iterable[bytes]:
     return (answer(query, PUBLIC),)
+
+
+def crafted(query: bytes, *records: str) -> bytes:
+    """Return an answer of these records, each at the end of the chain so far."""
+    message = dns.message.make_response(dns.message.from_wire(query))
+    owner = message.question[0].name.to_text()
+    for record in records:
+        rtype, _, rdata = record.partition(" ")
+        message.answer.append(dns.rrset.from_text(owner, 60, "IN", rtype, rdata))
+        owner = rdata if rtype == "CNAME" else owner
+    return message.to_wire()
 
 
 def flow(unique: str = "1", principal: Principal = ME) -> Flow:
@@ -111,13 +127,117 @@ async def test_rules_that_change_while_upstream_thinks_are_asked_again(tmp_path:
         assert await found is Reason.HOST_NOT_LISTED
 
 
-async def test_a_pin_of_an_older_generation_is_not_dialled(tmp_path: Path) -> None:
+async def test_the_proxy_dials_by_one_generation_alone(tmp_path: Path) -> None:
+    release = asyncio.Event()
+    async with (
+        hostile(nothing, held(release)) as peer,
+        composed(RULES, peer.url("tcp"), tmp_path) as parts,
+    ):
+        resolving = asyncio.create_task(parts.lookup.resolve(flow(), NAME, frozenset({A})))
+        await peer.until(lambda it: len(it.queries) == 1)
+        parts.authorizer.use(index_rules(ruleset(2, me=ALLOWED)))
+        release.set()
+        resolution = await resolving
+        assert len(peer.queries) == 1
+    assert (resolution.generation, resolution.addresses) == (2, (ip_address(PUBLIC),))
+
+
+async def test_a_pin_that_new_rules_decide_alike_stays(tmp_path: Path) -> None:
+    """threats.md, Order of checks: a cache flush per file touch as a herd."""
     async with hostile(public) as peer, composed(RULES, peer.url("udp"), tmp_path) as parts:
-        await find(parts, flow())
+        await find(parts, flow("first"))
         parts.authorizer.use(index_rules(ruleset(2, me=ALLOWED)))
         resolution = await parts.lookup.resolve(flow(), NAME, frozenset({A}))
+        assert len(peer.queries) == 1
+    assert (resolution.generation, resolution.flow) == (2, "first")
+    assert resolution.addresses == (ip_address(PUBLIC),)
+    assert parts.metrics.pins.value("renewed") == 1
+
+
+async def test_a_pin_to_an_address_that_new_rules_deny_is_not_dialled(tmp_path: Path) -> None:
+    """threats.md, Order of checks: reload half applied."""
+    denied = (DenyRule("denied", None, addresses=(parse_network(f"{PUBLIC}/32"),)),)
+    async with hostile(public) as peer, composed(RULES, peer.url("udp"), tmp_path) as parts:
+        await find(parts, flow())
+        harder = App("me", allows=ALLOWED.allows, denies=denied)
+        parts.authorizer.use(index_rules(ruleset(2, me=harder)))
+        resolution = await parts.lookup.resolve(flow(), NAME, frozenset({A}))
+    assert resolution.addresses == ()
+    assert resolution.failure is not None
+    assert resolution.failure.reason is Reason.ADDRESS_NOT_ALLOWED
+
+
+async def test_an_answer_that_new_rules_decide_alike_is_not_asked_for_again(
+    tmp_path: Path,
+) -> None:
+    async with hostile(public) as peer, composed(RULES, peer.url("udp"), tmp_path) as parts:
+        await find(parts, flow("first"))
+        parts.authorizer.use(index_rules(ruleset(2, me=ALLOWED)))
+        question = Question(ME, NAME, A)
+        decision = parts.authorizer.authorize(flow(), question)
+        found = parts.lookup.cached(flow(), question, decision)
+        again = parts.lookup.cached(flow(), question, decision)
+        assert len(peer.queries) == 1
+    assert found is not None
+    assert again is not None
+    assert parts.metrics.cache.value("renewed") == 1
+
+
+async def test_an_answer_through_a_name_that_new_rules_deny_is_forgotten(tmp_path: Path) -> None:
+    def chained(query: bytes) -> Iterable[bytes]:
+        return (crafted(query, "CNAME cdn.example.net.", f"A {PUBLIC}"),)
+
+    denied = (DenyRule("denied", (exact("cdn.example.net"),)),)
+    async with hostile(chained) as peer, composed(RULES, peer.url("udp"), tmp_path) as parts:
+        assert await find(parts, flow()) is Reason.RULE
+        harder = App("me", allows=ALLOWED.allows, denies=denied)
+        parts.authorizer.use(index_rules(ruleset(2, me=harder)))
+        question = Question(ME, NAME, A)
+        decision = parts.authorizer.authorize(flow(), question)
+        assert decision.verdict is Verdict.ALLOW
+        assert parts.lookup.cached(flow(), question, decision) is None
+        assert await find(parts, flow()) is Reason.RULE
+
+
+async def test_an_answer_that_something_was_taken_out_of_is_asked_for_again(
+    tmp_path: Path,
+) -> None:
+    """New rules may allow what was taken out."""
+
+    def mixed(query: bytes) -> Iterable[bytes]:
+        return (crafted(query, f"A {PUBLIC}", "A 10.0.0.1"),)
+
+    async with hostile(mixed) as peer, composed(RULES, peer.url("udp"), tmp_path) as parts:
+        await find(parts, flow())
+        inner = allow(exact("example.com"))
+        inner = msgspec.structs.replace(inner, addresses=(parse_network("10.0.0.0/8"),))
+        parts.authorizer.use(index_rules(ruleset(2, me=App("me", allows=(inner,)))))
+        resolution = await parts.lookup.resolve(flow(), NAME, frozenset({A}))
         assert len(peer.queries) == 2
-    assert resolution.generation == 2
+    assert {str(each) for each in resolution.addresses} == {PUBLIC, "10.0.0.1"}
+
+
+async def test_every_waiter_is_answered_by_the_rules_of_its_reply(tmp_path: Path) -> None:
+    """threats.md, Order of checks: a flow decided under generation N that registers after N+1.
+
+    One of two waiters proves what the new rules require; it was the one that asked upstream.
+    """
+    release = asyncio.Event()
+    proven = Principal("me", (Evidence.CERTIFICATE,))
+    strict = App("me", allows=ALLOWED.allows, require=Requirements(mtls=True))
+    async with (
+        hostile(nothing, held(release)) as peer,
+        composed(RULES, peer.url("tcp"), tmp_path) as parts,
+    ):
+        waiting = [
+            asyncio.create_task(find(parts, flow("1", proven))),
+            asyncio.create_task(find(parts, flow("2", ME))),
+        ]
+        await peer.until(lambda it: len(it.queries) == 1)
+        parts.authorizer.use(index_rules(ruleset(2, me=strict)))
+        release.set()
+        assert await asyncio.gather(*waiting) == [Reason.RULE, Reason.MTLS_REQUIRED]
+        assert len(peer.queries) == 1
 
 
 async def test_no_address_of_either_family_is_said_so(tmp_path: Path) -> None:

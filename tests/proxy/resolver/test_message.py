@@ -188,7 +188,7 @@ def test_refuses_a_record_that_is_not_opt() -> None:
 
 def test_takes_as_many_options_as_the_bound() -> None:
     read = read_query(query(counts=OPT_COUNT, rest=opt(option(65001, b"x") * EDNS_OPTIONS)))
-    assert read.edns == Edns(1232, do=False)
+    assert read.edns == Edns(1232, do=False, others=True)
 
 
 def test_hands_on_the_query_with_an_error_that_can_be_worded() -> None:
@@ -372,3 +372,49 @@ def test_cuts_text_between_characters() -> None:
     option = dns.message.from_wire(wire).options[0]
     assert isinstance(option, dns.edns.EDEOption)
     assert option.text == "ü" * (EXTRA_TEXT_OCTETS // 2)
+
+
+PADDING, COOKIE = 12, 10
+
+
+@pytest.mark.parametrize(
+    ("options", "encrypted", "padded", "others"),
+    [
+        (option(PADDING, bytes(8)), True, True, False),
+        (option(PADDING, bytes(8)), False, False, False),
+        (option(PADDING, b"") + option(COOKIE, bytes(8)), True, True, True),
+        (option(COOKIE, bytes(8)), True, False, True),
+        (b"", True, False, False),
+    ],
+)
+def test_obeys_padding_over_encrypted_transports_alone(
+    options: bytes, *, encrypted: bool, padded: bool, others: bool
+) -> None:
+    wire = query(counts=OPT_COUNT, rest=opt(options))
+    read = read_query(wire, encrypted=encrypted)
+    assert read.edns == Edns(1232, padded=padded, others=others)
+
+
+@pytest.mark.parametrize("records", [0, 1, 16, 27, 28, 60])
+def test_pads_to_a_multiple_of_the_block(records: int) -> None:
+    """RFC 8467, section 4.1."""
+    answers = [address(last) for last in range(records)]
+    wire = reply(plain(Edns(1232, padded=True)), Rcode.NOERROR, answers)
+    assert len(wire) % 468 == 0
+    message = dns.message.from_wire(wire)
+    assert len(message.answer[0] if records else ()) == records
+    assert [option.otype for option in message.options] == [dns.edns.OptionType.PADDING]
+
+
+def test_pads_behind_an_extended_error() -> None:
+    said = ExtendedError(15, "why not")
+    wire = reply(plain(Edns(1232, padded=True)), Rcode.NXDOMAIN, ede=said)
+    assert len(wire) == 468
+    kinds = [option.otype for option in dns.message.from_wire(wire).options]
+    assert kinds == [dns.edns.OptionType.EDE, dns.edns.OptionType.PADDING]
+
+
+def test_leaves_what_no_block_holds_as_it_is() -> None:
+    answers = [address(last & 0xFF) for last in range(4093)]
+    wire = reply(plain(Edns(1232, padded=True)), Rcode.NOERROR, answers)
+    assert 140 * 468 < len(wire) < STREAM_OCTETS

@@ -79,6 +79,26 @@ def test_does_not_hold_under_other_rules() -> None:
     assert pinned(pins, generation=2) is None
 
 
+def test_a_pin_of_older_rules_is_taken_out_and_put_back_when_decided_alike() -> None:
+    pins = Pins(Limits(), metrics := Metrics())
+    pins.pin(KEY, found("1.1.1.1"), 0.0, 1, FLOW, is_whole=True)
+    pin = pins.take(KEY, 1.0)
+    assert pin is not None
+    assert pinned(pins) is None
+    assert pins.renew(KEY, pin, 2).generation == 2
+    assert pinned(pins, generation=2) == ["1.1.1.1"]
+    assert metrics.pins.value("renewed") == 1
+
+
+def test_a_pin_that_was_cut_or_has_expired_is_not_decided_again() -> None:
+    pins = Pins(Limits(), Metrics())
+    pins.pin(KEY, found("1.1.1.1"), 0.0, 1, FLOW)
+    assert pins.take(KEY, 1.0) is None
+    pins.pin(KEY, found("1.1.1.1"), 0.0, 1, FLOW, is_whole=True)
+    assert pins.take(KEY, 300.0) is None
+    assert pins.take(KEY, 1.0) is None
+
+
 def test_makes_room_with_the_oldest_and_counts_it() -> None:
     pins = Pins(Limits(pins=2), metrics := Metrics())
     first, second, third = (("coder", parse(f"{n}.example"), 1) for n in "abc")
