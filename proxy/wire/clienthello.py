@@ -4,6 +4,9 @@ The hello is put together over records, checked, and left as it is: the tunnel s
 client's own octets.  `proxy.wire.hellowatch` does the same for the second hello.
 """
 
+import struct
+from functools import lru_cache
+
 from msgspec import Struct
 
 from proxy.errors import PeerError
@@ -22,6 +25,10 @@ _CLIENT_HELLO = 1
 _SERVER_NAME, _ALPN, _EARLY_DATA = 0, 16, 42
 # RFC 9849; its drafts (fe08 to fe0c, ff02) and the older encrypted_server_name (ffce) hide too.
 _ENCRYPTED = frozenset({*range(0xFE08, 0xFE0E), 0xFF02, 0xFFCE})
+
+_USUAL = struct.Struct("!BBxHBBH")  # the headers of a record and of its message
+_EXTENSION = struct.Struct("!HH")
+_SESSION_ID_AT = 43  # after both headers, legacy_version and random
 
 
 class NotTlsError(PeerError):
@@ -56,6 +63,9 @@ def read_hello(buffer: bytes | bytearray, limit: int) -> Hello | None:
         NotTlsError: no TLS, as soon as the first octets say so; or a hello that is malformed.
         PeerError: SNI_MISMATCH, a server name that no authority can equal.
     """
+    usual = _read_usual(bytes(buffer)) if len(buffer) <= limit else None
+    if usual is not None:
+        return usual
     assembled = _assemble(bytes(buffer[:limit]))
     if assembled is None:
         if len(buffer) > limit:
@@ -63,6 +73,49 @@ def read_hello(buffer: bytes | bytearray, limit: int) -> Hello | None:
         return None
     message, octets = assembled
     return _parse(message, octets)
+
+
+def _read_usual(data: bytes) -> Hello | None:
+    """Return the hello that is all of `data`, in one record, at a tenth of the cost.
+
+    None for anything else, however little it differs: the careful reader below tells what.
+    """
+    try:
+        kind, major, length, message, high, size = _USUAL.unpack_from(data)
+        octets = len(data)
+        if (
+            (kind, major, message, high) != (HANDSHAKE, 3, _CLIENT_HELLO, 0)
+            or not length == octets - RECORD_HEADER_OCTETS <= RECORD_OCTETS
+            or size != length - 4
+        ):
+            return None
+        at = _SESSION_ID_AT + 1 + data[_SESSION_ID_AT]
+        suites = data[at] << 8 | data[at + 1]
+        at += 2 + suites
+        compressions = data[at]
+        at += 3 + compressions
+        end = at + (data[at - 2] << 8 | data[at - 1])
+        is_usual = data[_SESSION_ID_AT] <= 32 and suites >= 2 and compressions
+        if end != octets or suites % 2 or not is_usual:
+            return None
+        return _from_extensions(data, at)
+    except (IndexError, struct.error):
+        return None
+
+
+def _from_extensions(data: bytes, at: int) -> Hello | None:
+    """Return the hello whose extensions go from `at` to the end of `data`."""
+    octets, count = len(data), 0
+    extensions: dict[int, bytes] = {}
+    while at < octets:
+        number, size = _EXTENSION.unpack_from(data, at)
+        at += 4
+        extensions[number] = data[at : at + size]
+        at += size
+        count += 1
+    if at != octets or len(extensions) != count:
+        return None
+    return _hello(extensions, octets)
 
 
 def _assemble(buffer: bytes) -> tuple[bytes, int] | None:
@@ -149,6 +202,10 @@ def _parse(message: bytes, octets: int) -> Hello:
     # RFC 5246, section 7.4.1.2: a hello may end without extensions.
     extensions = _extensions(rest.vector(2)) if rest else {}
     rest.end()
+    return _hello(extensions, octets)
+
+
+def _hello(extensions: dict[int, bytes], octets: int) -> Hello:
     return Hello(
         server_name=_server_name(extensions.get(_SERVER_NAME)),
         has_ech=not _ENCRYPTED.isdisjoint(extensions),
@@ -169,6 +226,7 @@ def _extensions(block: bytes) -> dict[int, bytes]:
     return extensions
 
 
+@lru_cache(maxsize=1024)  # an agent comes back to the same hosts
 def _server_name(extension: bytes | None) -> DomainName | Address | None:
     """Return the one host_name (RFC 6066, section 3)."""
     if extension is None:
@@ -193,6 +251,7 @@ def _parse_name(name: bytes) -> DomainName | Address:
         raise PeerError(Reason.SNI_MISMATCH, f"the server name: {error}") from None
 
 
+@lru_cache(maxsize=64)  # each client sends always the same
 def _protocols(extension: bytes | None) -> tuple[bytes, ...]:
     """Return the protocol names (RFC 7301, section 3.1)."""
     if extension is None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import PeerError
+from proxy.wire import clienthello
 from proxy.wire.clienthello import Hello, NotTlsError, read_hello
 from rules.decision import Reason
 from tests.proxy.wire.vectors import (
@@ -140,3 +141,46 @@ def test_any_octets_give_a_hello_or_a_peer_error(noise: bytes, data: st.DataObje
         except PeerError:
             continue
         assert found is None or found.octets <= len(buffer)
+
+
+def outcome(octets: bytes) -> Hello | str | None:
+    """Return what `octets` are read as, or the reason why not."""
+    try:
+        return read_hello(octets, _LIMIT)
+    except PeerError as error:
+        return error.reason
+
+
+@given(
+    st.sampled_from([each.hello for each in _ALL if each.hello]),
+    st.lists(st.tuples(st.integers(0, 600), st.integers(0, 255)), max_size=3),
+    st.integers(0, 3),
+)
+def test_the_quick_reader_says_what_the_careful_one_says(
+    octets: bytes, changes: list[tuple[int, int]], short: int
+) -> None:
+    """One look at a usual hello takes nothing that the careful reader would refuse."""
+    changed = bytearray(octets[: len(octets) - short])
+    for at, value in changes:
+        if at < len(changed):
+            changed[at] = value
+    with pytest.MonkeyPatch.context() as patch:
+        quick = outcome(bytes(changed))
+        patch.setattr(clienthello, "_read_usual", lambda _: None)
+        assert outcome(bytes(changed)) == quick
+
+
+def test_a_usual_hello_is_read_at_once() -> None:
+    octets = _TAKEN[0].hello
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clienthello, "_assemble", None)
+        assert read_hello(octets, _LIMIT) is not None
+
+
+def test_a_session_id_of_33_octets_is_refused() -> None:
+    octets = bytearray(conversation("curl").hello)
+    assert octets[43] == 32
+    octets[43:44] = b"\x21\x00"
+    for at in (3, 7):  # of the record, of the message
+        octets[at : at + 2] = (int.from_bytes(octets[at : at + 2]) + 1).to_bytes(2)
+    assert outcome(bytes(octets)) == Reason.NOT_TLS

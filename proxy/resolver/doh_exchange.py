@@ -1,0 +1,210 @@
+"""Requests of one DoH connection to their answers: who asks, of what, and what DNS says.
+
+The order is that of what may be told: whether the authority is ours, whether a page asks, who
+asks, and only then the query.  A credential that is presented and names nobody is a 401, never
+a fall-back to ambient evidence.
+"""
+
+from ipaddress import IPv6Address
+
+from msgspec import Struct, structs
+
+from proxy.errors import PeerError
+from proxy.identify import Identifier
+from proxy.limits import Limits
+from proxy.metrics import Metrics
+from proxy.problem import Problem, problem
+from proxy.refusals import Refusal, Refusals
+from proxy.resolver.doh_answer import (
+    Answer,
+    Message,
+    explained,
+    fresh_s,
+    http_refusal,
+    unauthorized,
+)
+from proxy.resolver.doh_request import DohRequest, HttpRefusal, too_long
+from proxy.resolver.hits import Hit, Table
+from proxy.resolver.message import QueryError
+from proxy.resolver.query import Asker, Miss, Resolver
+from proxy.transport.peer import SocketAddress
+from proxy.wire.credential import read_credential
+from proxy.wire.host import parse_authority
+from rules.address import Address, parse_address
+from rules.decision import Decision, Reason, Verdict
+from rules.facts import Principal
+from rules.name import DomainName
+from rules.special import OUR_ZONE
+
+_OURS = frozenset({DomainName("localhost"), DomainName(OUR_ZONE)})
+_NO_AUTHORITY = b"\n"  # which no field of HTTP holds
+_ANSWER_OCTETS = 65535  # RFC 1035, section 4.2.2
+_TWO = Decision(Verdict.DENY, Reason.IDENTITY_UNKNOWN, text="send one Authorization field")
+_NO_QUERY = HttpRefusal(400, "the content is no DNS query")
+_NOT_OURS = HttpRefusal(421, "name the listener by its address, localhost or sallyport.internal")
+_UNKNOWN_ID = HttpRefusal(404, "no such refusal of this app, or it is too long ago")
+
+
+class DohContext(Struct, frozen=True):
+    """What every connection works with."""
+
+    resolver: Resolver
+    identifier: Identifier
+    refusals: Refusals
+    limits: Limits
+    metrics: Metrics
+
+
+class Exchange:
+    """One connection from `peer` to our socket `local`, at the listener of that name."""
+
+    def __init__(
+        self, context: DohContext, peer: SocketAddress, local: SocketAddress, listener: str
+    ) -> None:
+        """Identify before the first octet is read: the peer's socket may be gone later."""
+        self._context = context
+        self._ends = (peer, local)
+        self._listener = listener
+        self._name = _address(local)
+        self._authority = _NO_AUTHORITY  # the last that was ours
+        self._presented: tuple[bytes, ...] = ()
+        self._shown: Principal | Decision
+        self._identify()
+        self.begin()
+
+    @property
+    def app(self) -> str:
+        """The app that ambient evidence names."""
+        return self._ambient.app
+
+    def begin(self) -> None:
+        """Begin a turn of the loop: look at the clock, at the rules and at the hits."""
+        if self._epoch != self._context.identifier.epoch:
+            self._identify()
+        resolver = self._context.resolver
+        self._now = resolver.now()
+        self._table: Table = resolver.hits.table(self._ambient, "doh")
+
+    def find(self, request: DohRequest, wire: bytes) -> Hit | None:
+        """Return what answers the usual `request` for `wire` at once; for this turn only."""
+        authority = request.authority
+        if authority != self._authority and not self._is_ours(authority):
+            return None
+        return self._table.find(wire, self._now)
+
+    def answer(self, request: DohRequest, content: bytes | None) -> Answer | Message | Miss:
+        """Return the answer, or the miss to `finish`; `content` is None where it is too long."""
+        is_head = request.is_head
+        if request.authority != self._authority and not self._is_ours(request.authority):
+            return http_refusal(_NOT_OURS, is_head=is_head)
+        if request.refusal is not None:
+            return http_refusal(request.refusal, is_head=is_head)
+        shown = self._who(request.authorization)
+        if request.why is not None:
+            return self._why(shown, request.why, is_head=is_head)
+        wire = content if request.wire is None else request.wire
+        if wire is None:
+            return http_refusal(too_long(), is_head=is_head)
+        if isinstance(shown, Decision):
+            return self._turn_away(shown, wire, is_head=is_head)
+        reply = self._serve(wire, shown)
+        if isinstance(reply, Miss):
+            return reply
+        if reply is None:
+            return http_refusal(_NO_QUERY, is_head=is_head)
+        return Message(reply, fresh_s(reply))
+
+    async def finish(self, miss: Miss) -> Message:
+        """Return the answer to a miss."""
+        reply = await self._context.resolver.finish(miss)
+        return Message(reply, fresh_s(reply))
+
+    def _serve(self, wire: bytes, principal: Principal) -> bytes | Miss | None:
+        resolver = self._context.resolver
+        table = self._table
+        if principal is not self._ambient:
+            table = resolver.hits.table(principal, "doh")
+        return table.answer(wire, self._now) or resolver.serve(wire, self._asker(principal))
+
+    def _asker(self, principal: Principal) -> Asker:
+        return Asker(principal, "doh", _ANSWER_OCTETS, self._ends[0], self._listener)
+
+    def _identify(self) -> None:
+        identifier = self._context.identifier
+        self._epoch = identifier.epoch
+        self._ambient = identifier.tcp(*self._ends, self._listener)
+        self._presented, self._shown = (), self._ambient
+
+    def _who(self, values: tuple[bytes, ...]) -> Principal | Decision:
+        """Return who presents these values of Authorization; the last is remembered."""
+        if self._epoch != self._context.identifier.epoch:
+            self._identify()
+        if values != self._presented:
+            self._presented = values
+            self._shown = self._present(values)
+        return self._shown
+
+    def _present(self, values: tuple[bytes, ...]) -> Principal | Decision:
+        if not values:
+            return self._ambient
+        if len(values) > 1:  # RFC 9110, section 11.6.2: it is no list
+            return _TWO
+        identifier = self._context.identifier
+        credential = read_credential(values[0])
+        if credential is None:
+            shown: Principal | Reason = Reason.IDENTITY_UNKNOWN
+        else:
+            shown = identifier.presented(credential, self._ambient, *self._ends, self._listener)
+        if isinstance(shown, Principal):
+            return shown
+        return Decision(Verdict.DENY, shown, text=identifier.explain(credential))
+
+    def _turn_away(self, decision: Decision, wire: bytes, *, is_head: bool) -> Answer:
+        context = self._context
+        nobody = context.identifier.presented_unknown()
+        try:
+            unique = context.resolver.turn_away(wire, self._asker(nobody), decision)
+        except QueryError:
+            return http_refusal(_NO_QUERY, is_head=is_head)
+        found = context.refusals.get(nobody.app, unique)
+        assert found is not None  # noqa: S101 - it was remembered just now; for the type checker
+        told = structs.replace(_told(found), status=401)
+        return unauthorized(told, unique, is_head=is_head)
+
+    def _why(self, shown: Principal | Decision, unique: str, *, is_head: bool) -> Answer:
+        """Answer /why/ID as `http://sallyport.internal/why/ID` does: an app's own refusals."""
+        if isinstance(shown, Decision):
+            return http_refusal(HttpRefusal(401, shown.text), is_head=is_head)
+        found = self._context.refusals.get(shown.app, unique)
+        if found is None:
+            return http_refusal(_UNKNOWN_ID, is_head=is_head)
+        return explained(_told(found), is_head=is_head)
+
+    def _is_ours(self, authority: bytes | None) -> bool:
+        """Return whether an authority names this listener; a page of another name may not ask.
+
+        By DNS rebinding a page could reach us under its own name.  Some clients leave the port
+        out (kdig); one that is written must be ours.
+        """
+        if authority is None:
+            return False
+        port: int = self._ends[1][1]
+        try:
+            name, written = parse_authority(authority, port)
+        except PeerError:
+            return False
+        if written != port or not (name == self._name or name in _OURS):
+            return False
+        self._authority = authority
+        return True
+
+
+def _told(refusal: Refusal) -> Problem:
+    return problem(refusal.reason, refusal.id, refusal.app, refusal.target, refusal.how)
+
+
+def _address(local: SocketAddress) -> Address:
+    address = parse_address(str(local[0]).partition("%")[0])
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped  # an IPv4 client on a socket that takes both
+    return address
