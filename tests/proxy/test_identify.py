@@ -4,15 +4,22 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from proxy.identify import UNKNOWN, Identifier
 from proxy.limits import Limits
+from proxy.tokens import Token, Tokens, digest
 from proxy.transport.peer import PeerTable
+from proxy.wire.credential import Credential
+from rules.decision import Reason
 from rules.facts import Evidence, Principal
 from rules.ruleset import App, IdentityLine, Ruleset
 
 MY_UID = Path("/proc/self").stat().st_uid
+TOKEN = (Evidence.TOKEN,)
+
+type Ends = tuple[tuple[str, int], tuple[str, int]]
 
 
 @pytest.fixture
@@ -34,6 +41,42 @@ def pair() -> Iterator[tuple[tuple[str, int], tuple[str, int]]]:
 
 def ruleset(**lines: list[IdentityLine]) -> Ruleset:
     return Ruleset(1, {name: App(name, identity=tuple(each)) for name, each in lines.items()})
+
+
+class Desk:
+    """An identifier with the tokens `t` and `u`; the secret of each is its name."""
+
+    def __init__(self, peers: PeerTable, **lines: list[IdentityLine]) -> None:
+        self.now = 0.0
+        self.tokens = Tokens(lambda: self.now)
+        self.use(t={}, u={})
+        self.identifier = Identifier(ruleset(**lines), peers, self.tokens)
+
+    def use(self, **tokens: dict[str, object]) -> None:
+        """Know these tokens, each with the fields that differ from the usual."""
+        usual = {"created": 0.0, "expires": 100.0}
+        made = {
+            digest(name): {"id": f"{name}.1", "name": name, **usual, **fields}
+            for name, fields in tokens.items()
+        }
+        known = {key: msgspec.convert(fields, Token) for key, fields in made.items()}
+        self.tokens.use(known, self.now)
+
+    def presented(
+        self,
+        secret: str,
+        pair: Ends,
+        *,
+        user: str = "",
+        ambient: Principal = UNKNOWN,
+        listener: str = "127.0.0.1:3128",
+    ) -> Principal | Reason:
+        credential = Credential("basic", user, secret)
+        return self.identifier.presented(credential, ambient, *pair, listener)
+
+
+def line(token: str, **keys: object) -> IdentityLine:
+    return msgspec.convert({"id": "f:1", "token": token, **keys}, IdentityLine)
 
 
 def test_the_uid_of_the_peer_names_the_app(
@@ -94,15 +137,17 @@ def test_udp_without_any_evidence_in_play_is_unknown(peers: PeerTable) -> None:
     assert Identifier(ruleset(), peers).udp("127.0.0.1:53") == UNKNOWN
 
 
-def test_tokens_leases_and_certificates_name_nobody_yet(
+def test_leases_and_certificates_name_nobody_yet(
     peers: PeerTable, pair: tuple[tuple[str, int], tuple[str, int]]
 ) -> None:
     lines = [
-        IdentityLine("f:1", token="me"),  # noqa: S106 - an app's name
         IdentityLine("f:2", lease="me"),
         IdentityLine("f:3", spiffe="spiffe://desk.example/agent/me"),
+        IdentityLine("f:4", token="t", lease="me"),  # noqa: S106 - an app's name
     ]
-    assert Identifier(ruleset(me=lines), peers).tcp(*pair, "127.0.0.1:53") == UNKNOWN
+    desk = Desk(peers, me=lines)
+    assert desk.identifier.tcp(*pair, "127.0.0.1:53") == UNKNOWN
+    assert desk.presented("t", pair) is Reason.IDENTITY_UNKNOWN
 
 
 def test_a_presented_credential_that_nobody_issued_is_no_ambient_evidence(
@@ -153,3 +198,171 @@ def test_udp_at_a_listener_whose_line_has_a_process_needs_tcp(peers: PeerTable) 
     identifier = Identifier(ruleset(box=[line]), peers)
     assert identifier.udp("127.0.0.2:53") is None
     assert identifier.udp("127.0.0.1:53") == UNKNOWN
+
+
+def test_a_token_names_the_app_that_an_identity_line_gives_it(peers: PeerTable, pair: Ends) -> None:
+    desk = Desk(peers, coder=[line("t")], builder=[line("u")])
+    assert desk.presented("t", pair) == Principal("coder", TOKEN)
+    assert desk.presented("u", pair) == Principal("builder", TOKEN)
+
+
+def test_a_token_beats_ambient_evidence_and_never_conflicts_with_it(
+    peers: PeerTable, pair: Ends
+) -> None:
+    desk = Desk(peers, coder=[line("t")], me=[IdentityLine("f:2", uid=MY_UID)])
+    ambient = desk.identifier.tcp(*pair, "127.0.0.1:3128")
+    assert ambient.app == "me"
+    assert desk.presented("t", pair, ambient=ambient) == Principal("coder", TOKEN)
+
+
+@pytest.mark.parametrize("kind", [Evidence.LEASE, Evidence.CERTIFICATE])
+def test_evidence_that_disagrees_is_refused(peers: PeerTable, pair: Ends, kind: Evidence) -> None:
+    """threats.md, "Identity": evidence that disagrees is refused, never resolved by order."""
+    desk = Desk(peers, coder=[line("t")])
+    other = Principal("builder", (kind,))
+    assert desk.presented("t", pair, ambient=other) is Reason.IDENTITY_CONFLICT
+    same = Principal("coder", (kind,))
+    assert desk.presented("t", pair, ambient=same) == Principal("coder", (kind, *TOKEN))
+
+
+@pytest.mark.parametrize("user", ["", "t", "coder"])
+def test_the_user_of_basic_is_the_token_the_app_or_nobody(
+    peers: PeerTable, pair: Ends, user: str
+) -> None:
+    desk = Desk(peers, coder=[line("t")])
+    assert desk.presented("t", pair, user=user) == Principal("coder", TOKEN)
+
+
+@pytest.mark.parametrize("user", ["u", "Coder", "root", " "])
+def test_another_user_of_basic_is_a_conflict(peers: PeerTable, pair: Ends, user: str) -> None:
+    """threats.md, "Identity": evidence that disagrees is refused, never resolved by order."""
+    desk = Desk(peers, coder=[line("t")], u=[line("u")])
+    assert desk.presented("t", pair, user=user) is Reason.IDENTITY_CONFLICT
+
+
+def test_what_is_presented_and_not_known_is_no_ambient_evidence(
+    peers: PeerTable, pair: Ends
+) -> None:
+    """threats.md, "Identity": a credential that is not known is never a fall-back."""
+    desk = Desk(peers, coder=[line("t")], me=[IdentityLine("f:2", uid=MY_UID)])
+    ambient = desk.identifier.tcp(*pair, "127.0.0.1:3128")
+    for secret in ("x", "", "u"):  # no such token, and one that no line names
+        assert desk.presented(secret, pair, ambient=ambient) is Reason.IDENTITY_UNKNOWN
+
+
+def test_expired_revoked_and_scraping_tokens_name_nobody(peers: PeerTable, pair: Ends) -> None:
+    desk = Desk(peers, coder=[line("t")])
+    desk.now = 100.0
+    assert desk.presented("t", pair) is Reason.IDENTITY_UNKNOWN
+    desk.use(t={"revoked": 1.0})
+    assert desk.presented("t", pair) is Reason.REVOKED
+    desk.use(t={"purpose": "scrape", "expires": 200.0})
+    assert desk.presented("t", pair) is Reason.IDENTITY_UNKNOWN
+
+
+def test_without_tokens_every_credential_is_unknown(peers: PeerTable, pair: Ends) -> None:
+    identifier = Identifier(ruleset(coder=[line("t")]), peers)
+    credential = Credential("bearer", "", "t")
+    found = identifier.presented(credential, UNKNOWN, *pair, "127.0.0.1:3128")
+    assert found is Reason.IDENTITY_UNKNOWN
+    assert "no such token" in identifier.explain(credential)
+    assert not identifier.wants_token(UNKNOWN)
+
+
+def test_a_token_bound_to_a_uid_is_worth_nothing_to_another(peers: PeerTable, pair: Ends) -> None:
+    """threats.md, "Identity": tokens leak through environ, .npmrc and logs: uid binding."""
+    desk = Desk(peers, coder=[line("t")])
+    desk.use(t={"bind_uid": MY_UID})
+    assert desk.presented("t", pair) == Principal("coder", TOKEN)
+    desk.use(t={"bind_uid": MY_UID + 1})
+    assert desk.presented("t", pair) is Reason.IDENTITY_UNKNOWN
+
+
+def test_a_bound_token_is_worth_nothing_where_the_kernel_cannot_say_who_asks(
+    peers: PeerTable, pair: Ends
+) -> None:
+    desk = Desk(peers, coder=[line("t")])
+    desk.use(t={"bind_uid": MY_UID})
+    gone = (("127.0.0.1", 1), ("127.0.0.1", 2))
+    assert desk.presented("t", gone) is Reason.IDENTITY_UNKNOWN
+    peers.close()
+    assert desk.presented("t", pair) is Reason.IDENTITY_UNKNOWN
+
+
+def test_all_keys_of_a_line_must_match(peers: PeerTable, pair: Ends) -> None:
+    here = "127.0.0.1:3128"
+    for keys, is_named in (
+        ({"uid": MY_UID}, True),
+        ({"uid": MY_UID + 1}, False),
+        ({"listener": here}, True),
+        ({"listener": "127.0.0.2:3128"}, False),
+        ({"listener": here, "uid": MY_UID}, True),
+        ({"listener": here, "uid": MY_UID + 1}, False),
+        ({"uid": MY_UID, "cgroup": "/none"}, False),
+        ({"uid": MY_UID, "exe_sha256": "0" * 64}, False),
+    ):
+        found = Desk(peers, coder=[line("t", **keys)]).presented("t", pair, listener=here)
+        assert isinstance(found, Principal) is is_named, keys
+
+
+def test_a_line_tells_all_its_evidence(peers: PeerTable, pair: Ends) -> None:
+    keys = {"listener": "127.0.0.1:3128", "uid": MY_UID}
+    found = Desk(peers, coder=[line("t", **keys)]).presented("t", pair)
+    every = (Evidence.TOKEN, Evidence.LISTENER, Evidence.PROCESS)
+    assert found == Principal("coder", every)
+
+
+def test_of_two_lines_of_a_token_the_one_with_more_keys_wins(peers: PeerTable, pair: Ends) -> None:
+    desk = Desk(peers, wide=[line("t")], narrow=[line("t", uid=MY_UID)], far=[line("u")])
+    assert desk.presented("t", pair) == Principal("narrow", (*TOKEN, Evidence.PROCESS))
+    desk = Desk(peers, wide=[line("t")], narrow=[line("t", uid=MY_UID + 1)])
+    assert desk.presented("t", pair) == Principal("wide", TOKEN)
+
+
+def test_a_line_with_a_token_is_no_ambient_evidence(peers: PeerTable, pair: Ends) -> None:
+    lines = [line("t", listener="127.0.0.1:53"), line("t", uid=MY_UID)]
+    identifier = Desk(peers, coder=lines).identifier
+    assert identifier.tcp(*pair, "127.0.0.1:53") == UNKNOWN
+    assert identifier.udp("127.0.0.1:53") == UNKNOWN
+
+
+def test_a_token_is_wanted_of_strangers_and_of_ambient_evidence(peers: PeerTable) -> None:
+    wants = Desk(peers, coder=[line("t")]).identifier.wants_token
+    assert wants(UNKNOWN)
+    assert wants(Principal("unknown", TOKEN))
+    assert wants(Principal("me", (Evidence.PROCESS,)))
+    assert wants(Principal("me", (Evidence.LISTENER, Evidence.PROCESS)))
+    assert not wants(Principal("coder", TOKEN))
+    assert not wants(Principal("coder", (Evidence.LEASE,)))
+
+
+def test_no_token_is_wanted_where_no_app_has_one(peers: PeerTable) -> None:
+    desk = Desk(peers, coder=[line("t")], me=[IdentityLine("f:2", uid=MY_UID)])
+    desk.use(u={})  # which no identity line names
+    assert not desk.identifier.wants_token(UNKNOWN)
+    desk.use(t={"expires": 1.0})
+    desk.tokens.look(1.0)
+    assert not desk.identifier.wants_token(UNKNOWN)
+    assert not Desk(peers, me=[IdentityLine("f:2", uid=MY_UID)]).identifier.wants_token(UNKNOWN)
+
+
+def test_says_why_a_credential_was_refused_and_never_the_credential(peers: PeerTable) -> None:
+    explain = Desk(peers, coder=[line("t")]).identifier.explain
+    assert "neither Basic nor Bearer" in explain(None)
+    assert "no such token" in explain(Credential("basic", "coder", "spt_secret"))
+    assert "spt_secret" not in explain(Credential("basic", "coder", "spt_secret"))
+    assert "t.1 is not for this app" in explain(Credential("bearer", "", "t"))
+
+
+def test_the_epoch_changes_with_the_rules_and_with_the_tokens(peers: PeerTable) -> None:
+    desk = Desk(peers, coder=[line("t")])
+    epochs = [desk.identifier.epoch]
+    desk.identifier.use(ruleset())
+    epochs.append(desk.identifier.epoch)
+    desk.use(t={"revoked": 1.0})
+    epochs.append(desk.identifier.epoch)
+    assert len(set(epochs)) == 3
+    alone = Identifier(ruleset(), peers)
+    before = alone.epoch
+    alone.use(ruleset())
+    assert alone.epoch != before
