@@ -3,6 +3,8 @@
 A page in the user's browser can send requests to loopback, and by DNS rebinding read the
 answers.  So Host must name the socket that was reached, and what a page sends is refused by its
 Origin and Sec-Fetch-Site (Fetch Metadata, section 2.4).  Nothing here can be changed.
+
+/metrics names no app, unless the scraper shows a token that was made for it (RFC 6750).
 """
 
 import asyncio
@@ -16,6 +18,9 @@ import msgspec
 from proxy.errors import PeerError
 from proxy.limits import Limits
 from proxy.metrics import CONTENT_TYPE, Metrics
+from proxy.transport.listen import BACKLOG
+from proxy.transport.seats import Seats
+from proxy.wire.credential import read_credential
 from proxy.wire.head import BodyKind, RequestHead, read_request, write_response
 from proxy.wire.host import parse_authority
 from rules.address import Address, parse_address
@@ -29,6 +34,7 @@ _HTTP_PORT = 80
 _PHRASES = {
     200: b"OK",
     400: b"Bad Request",
+    401: b"Unauthorized",
     403: b"Forbidden",
     404: b"Not Found",
     405: b"Method Not Allowed",
@@ -40,6 +46,9 @@ _PHRASES = {
 type Ready = Callable[[], dict[str, str]]
 """What is not ready yet, by name, and why; empty when everything is."""
 
+type MayScrape = Callable[[str], bool]
+"""Whether a secret is a valid token for scraping."""
+
 type _Answer = tuple[int, str, bytes]
 """Status, media type, content."""
 
@@ -47,36 +56,44 @@ type _Answer = tuple[int, str, bytes]
 class Admin:
     """Serves operators and scrapers on any number of listeners; `ready` is asked per request."""
 
-    def __init__(self, metrics: Metrics, ready: Ready, limits: Limits) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        ready: Ready,
+        limits: Limits,
+        may_scrape: MayScrape = lambda _: False,
+    ) -> None:
         self._metrics = metrics
         self._ready = ready
+        self._may_scrape = may_scrape
         self._limits = limits
         self._servers: list[asyncio.Server] = []
-        self._serving: set[asyncio.Task[None]] = set()
+        self._seats = Seats(limits.admin_connections)
 
     async def start(self, sock: socket) -> None:
         """Serve on `sock`, which listens already."""
         limit = self._limits.admin_head_octets
-        self._servers.append(await asyncio.start_server(self._accept, sock=sock, limit=limit))
+        # It listens anew, with a queue of 100 where none is named: a flood would hold scrapers up.
+        self._servers.append(
+            await asyncio.start_server(self._accept, sock=sock, limit=limit, backlog=BACKLOG)
+        )
 
     async def close(self) -> None:
         """Stop accepting and cut what is open."""
         for server in self._servers:
             server.close()
-        for task in self._serving:
-            task.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
+        await self._seats.close()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._serving) >= self._limits.admin_connections:
+        if not self._seats.has_room:
             self._metrics.bounds.add("admin_connections")
-            self._metrics.connections.add("metrics", "refused")
-            writer.transport.abort()
-            return
+            if not self._seats.free():
+                self._metrics.connections.add("metrics", "refused")
+                writer.transport.abort()
+                return
         self._metrics.connections.add("metrics", "accepted")
-        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
+        # A task that is cancelled before it began has not reached its own `finally`.
+        self._seats.take(self._serve(reader, writer), writer.close)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         wait_s = self._limits.head_s
@@ -93,9 +110,11 @@ class Admin:
     ) -> bool:
         """Answer one request; return whether the connection may carry another."""
         is_kept, is_head = False, False
+        self._seats.waits()
         try:
             async with asyncio.timeout(wait_s):
                 head = _read_head(await reader.readuntil(b"\r\n\r\n"), self._limits)
+            self._seats.works()
             is_kept, is_head = head.persistent, head.method == "HEAD"
             answer = self._answer(head, writer.get_extra_info("sockname"))
         except asyncio.LimitOverrunError:
@@ -117,7 +136,7 @@ class Admin:
             return 405, _TEXT, b"only GET and HEAD\n"
         match head.target.partition(b"?")[0]:
             case b"/metrics":
-                return 200, CONTENT_TYPE, self._metrics.render()
+                return self._page(head)
             case b"/healthz":
                 return 200, _TEXT, b"ok\n"
             case b"/readyz":
@@ -126,6 +145,16 @@ class Admin:
                 return 503 if problems else 200, _JSON, msgspec.json.encode(content) + b"\n"
             case _:
                 return 404, _TEXT, b"/metrics, /healthz, /readyz\n"
+
+    def _page(self, head: RequestHead) -> _Answer:
+        shown = [value for name, value in head.fields if name == b"authorization"]
+        if not shown:
+            return 200, CONTENT_TYPE, self._metrics.render()
+        credential = read_credential(shown[0]) if len(shown) == 1 else None
+        is_bearer = credential is not None and credential.scheme == "bearer"
+        if credential is None or not is_bearer or not self._may_scrape(credential.secret):
+            return 401, _TEXT, b"no such token; make one with `sallyport metrics token`\n"
+        return 200, CONTENT_TYPE, self._metrics.render(apps=True)
 
 
 def _read_head(octets: bytes, limits: Limits) -> RequestHead:
@@ -167,6 +196,8 @@ def _render(answer: _Answer, *, is_kept: bool, is_head: bool) -> bytes:
     ]
     if status == 405:
         fields.append((b"allow", b"GET, HEAD"))  # RFC 9110, section 15.5.6
+    if status == 401:  # RFC 6750, section 3
+        fields.append((b"www-authenticate", b'Bearer realm="sallyport", error="invalid_token"'))
     head = write_response(status, _PHRASES[status], fields)
     # RFC 9110, section 9.3.2: the head that GET would get, and no content.
     return head if is_head else head + content

@@ -6,6 +6,7 @@ a second after what it tells of, because repeats fold into it for that long.
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +19,7 @@ from proxy.errors import BindError
 _BLOCK_OCTETS = 1 << 18
 _LINE_OCTETS = 1 << 20  # no line of ours is longer; what is, is no line
 _SCAN_OCTETS = 4 << 30  # four times what the files hold by default (16 of 64 MiB)
+_GLANCE_OCTETS = 16 << 20  # of the newest file: some 40,000 lines
 _KEYS = frozenset(Record.__struct_fields__)
 _REFUSED = (b'"verdict":"deny"', b'"verdict":"fail"')
 
@@ -45,7 +47,7 @@ def find(files: Sequence[Path], id: str) -> Entry | None:  # noqa: A002 - the au
     """
     wanted = id.strip().lower().removeprefix("urn:uuid:").replace("-", "")
     mark = b'"id":%b' % msgspec.json.encode(wanted)
-    entries = (_read(line) for line in _lines_with(files, mark))
+    entries = (_read(line) for line in _lines_with(files, mark, _SCAN_OCTETS))
     return next((entry for entry in entries if entry and entry["id"] == wanted), None)
 
 
@@ -55,16 +57,30 @@ def last(files: Sequence[Path], app: str | None = None) -> Entry | None:
     Raises:
         BindError: a file cannot be read.
     """
+    return next(_refused(files, app, _SCAN_OCTETS), None)
+
+
+def newest(files: Sequence[Path], app: str, count: int) -> list[Entry]:
+    """Return the last `count` refusals and failures of `app`, the newest first.
+
+    Only the end of the files is read: an app that was refused long ago has none here.
+
+    Raises:
+        BindError: a file cannot be read.
+    """
+    return list(islice(_refused(files, app, _GLANCE_OCTETS), count))
+
+
+def _refused(files: Sequence[Path], app: str | None, octets: int) -> Iterator[Entry]:
     mark = b"" if app is None else b'"app":%b' % msgspec.json.encode(app)
-    for line in _lines_with(files, mark):
+    for line in _lines_with(files, mark, octets):
         if not any(verdict in line for verdict in _REFUSED):
             continue
         entry = _read(line)
         if entry is None or entry["verdict"] not in {"deny", "fail"}:
             continue
         if app is None or entry["app"] == app:
-            return entry
-    return None
+            yield entry
 
 
 def rows(entry: Entry) -> list[tuple[str, str]]:
@@ -91,9 +107,8 @@ def _read(line: bytes) -> Entry | None:
     return entry if entry.keys() >= _KEYS else None
 
 
-def _lines_with(files: Sequence[Path], mark: bytes) -> Iterator[bytes]:
+def _lines_with(files: Sequence[Path], mark: bytes, left: int) -> Iterator[bytes]:
     """Yield the lines that hold `mark`, the last line of the first file first."""
-    left = _SCAN_OCTETS
     for path in files:
         try:
             with path.open("rb") as file:

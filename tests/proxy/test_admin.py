@@ -11,6 +11,7 @@ import pytest
 from proxy.admin import Admin
 from proxy.limits import Limits
 from proxy.metrics import CONTENT_TYPE, Metrics
+from rules.decision import Reason, Verdict
 
 type Reply = tuple[int, dict[str, str], bytes]
 
@@ -21,7 +22,11 @@ class Bench:
     def __init__(self, limits: Limits | None = None) -> None:
         self.metrics = Metrics()
         self.problems: dict[str, str] = {}
-        self.admin = Admin(self.metrics, lambda: self.problems, limits or Limits())
+        self.metrics.app_decisions.use(["coder"])
+        self.metrics.app_decisions.add("coder", Verdict.ALLOW, Reason.RULE)
+        self.admin = Admin(
+            self.metrics, lambda: self.problems, limits or Limits(), {"spt_scraper"}.__contains__
+        )
         self.port = 0
 
     async def ask(self, target: str = "/healthz", method: str = "GET", **fields: str) -> Reply:
@@ -80,6 +85,37 @@ async def test_serves_the_metrics_in_the_format_of_scrapers(bench: Bench) -> Non
     assert (status, fields["content-type"]) == (200, CONTENT_TYPE)
     assert b"\nsallyport_tunnels 3.0\n" in content
     assert int(fields["content-length"]) == len(content)
+
+
+async def test_names_no_app_without_a_token(bench: Bench) -> None:
+    """threats.md, "Identity": the agent reads metrics with labels of other apps."""
+    status, _, content = await bench.ask("/metrics")
+    assert (status, b"coder" in content) == (200, False)
+
+
+async def test_names_apps_to_who_shows_a_scrapers_token(bench: Bench) -> None:
+    status, _, content = await bench.ask("/metrics", authorization="Bearer spt_scraper")
+    assert (status, b'app="coder"' in content) == (200, True)
+    assert b"sallyport_tunnels" in content
+
+
+@pytest.mark.parametrize("value", ["Bearer spt_other", "Basic OnNwdF9zY3JhcGVy", "Bearer", "x"])
+async def test_a_credential_that_is_not_known_is_no_visit_without_one(
+    bench: Bench, value: str
+) -> None:
+    status, fields, content = await bench.ask("/metrics", authorization=value)
+    assert (status, b"coder" in content) == (401, False)
+    assert fields["www-authenticate"].startswith("Bearer ")
+
+
+async def test_two_credentials_are_none(bench: Bench) -> None:
+    named = f"host: 127.0.0.1:{bench.port}\r\nauthorization: Bearer spt_scraper\r\n"
+    head = f"GET /metrics HTTP/1.0\r\n{named}authorization: Bearer spt_scraper\r\n\r\n"
+    assert split(await bench.send(head.encode()))[0] in {400, 401}
+
+
+async def test_without_tokens_no_credential_is_known() -> None:
+    assert not Admin(Metrics(), dict, Limits())._may_scrape("")
 
 
 async def test_is_healthy_while_it_answers(bench: Bench) -> None:
@@ -249,16 +285,16 @@ async def settled(read: Callable[[], Awaitable[bytes]]) -> bytes:
         return b""
 
 
-async def test_connections_beyond_the_bound_are_refused_and_counted() -> None:
+async def test_beyond_the_bound_the_most_silent_connection_is_ended_and_counted() -> None:
     async with serving(Limits(admin_connections=2)) as bench:
         kept = [await asyncio.open_connection("127.0.0.1", bench.port) for _ in range(2)]
         for _, writer in kept:
             writer.write(b"GET")
-        reader, writer = await asyncio.open_connection("127.0.0.1", bench.port)
-        assert await settled(reader.read) == b""
+        assert (await bench.ask("/healthz"))[0] == 200
+        assert await settled(kept[0][0].read) == b""
         assert bench.metrics.bounds.value("admin_connections") == 1
-        assert bench.metrics.connections.value("metrics", "refused") == 1
-        for _, each in [*kept, (reader, writer)]:
+        assert bench.metrics.connections.value("metrics", "refused") == 0
+        for _, each in kept:
             each.close()
 
 

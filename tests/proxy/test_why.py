@@ -10,7 +10,7 @@ from proxy.audit_file import numbered
 from proxy.audit_line import Record, encode
 from proxy.errors import BindError
 from proxy.flow import Plane
-from proxy.why import Entry, as_json, audit_files, find, last, rows
+from proxy.why import Entry, as_json, audit_files, find, last, newest, rows
 from rules.decision import Reason, Verdict
 
 
@@ -186,3 +186,19 @@ def test_no_more_is_read_than_the_bound(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(why, "_SCAN_OCTETS", 2 * one + one // 2)
     files = written(tmp_path, entry(5), entry(3) + entry(4), entry(2))
     assert [number(find(files, f"{at:032x}")) for at in (5, 4, 3, 2)] == [5, 4, None, None]
+
+
+def test_the_newest_refusals_of_an_app_come_first(tmp_path: Path) -> None:
+    older = b"".join(entry(each) for each in range(1, 5))
+    mixed = entry(5, "other") + entry(6, verdict=Verdict.ALLOW) + entry(7, verdict=Verdict.FAIL)
+    files = written(tmp_path, mixed, older)
+    assert [number(each) for each in newest(files, "coder", 3)] == [7, 4, 3]
+    assert newest(files, "nobody", 3) == []
+
+
+def test_only_the_end_of_the_files_is_read_for_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = written(tmp_path, entry(2), entry(1))
+    monkeypatch.setattr(why, "_GLANCE_OCTETS", len(entry(2)))
+    assert [number(each) for each in newest(files, "coder", 9)] == [2]
