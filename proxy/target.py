@@ -1,5 +1,6 @@
 """What a fact was about, as text for people and as fields for audit."""
 
+from functools import lru_cache
 from typing import assert_never
 
 from rules.facts import Connect, Endpoint, Facts, Question, Request
@@ -13,7 +14,7 @@ def authority(host: object, port: int) -> str:
 
 
 def describe(facts: Facts) -> tuple[str, dict[str, object]]:
-    """Return the target as one line, and its parts by audit field name.
+    """Return the target as one line, and its parts by audit field name, not to be changed.
 
     A request's query is in neither: it may hold secrets.
     """
@@ -23,7 +24,7 @@ def describe(facts: Facts) -> tuple[str, dict[str, object]]:
             via = {} if facts.via is None else {"via": facts.via}
             return f"{facts.name} {kind}", {"name": facts.name, "type": kind, **via}
         case Connect():
-            return authority(facts.host, facts.port), {"host": str(facts.host), "port": facts.port}
+            return _origin(facts)
         case Endpoint():
             return f"{facts.name or 'literal'} {facts.address}", {
                 "name": facts.name,
@@ -40,3 +41,8 @@ def describe(facts: Facts) -> tuple[str, dict[str, object]]:
             }
         case _:
             assert_never(facts)
+
+
+@lru_cache(maxsize=1024)  # an agent comes back to the same origins, with two lines per tunnel
+def _origin(facts: Connect) -> tuple[str, dict[str, object]]:
+    return authority(facts.host, facts.port), {"host": str(facts.host), "port": facts.port}

@@ -25,12 +25,12 @@ class Admission:
         """Count the connection; False where the listener or the app is at its bound."""
         context, app = self._context, self._app
         assert self._transport is not None  # noqa: S101 - for the type checker
-        room = self._listener.admit(self._transport)
         used = context.connections.get(app, 0) + 1
         context.connections[app] = used
-        if used > context.limits.proxy_connections_per_app:
+        has_share = used <= context.limits.proxy_connections_per_app
+        if not has_share:
             context.metrics.bounds.add("proxy_connections_per_app")
-            room = False
+        room = self._listener.admit(self._transport, has_share=has_share)
         context.metrics.connections.add("proxy", "accepted" if room else "refused")
         return room
 

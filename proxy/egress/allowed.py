@@ -34,8 +34,8 @@ class AllowedAddresses:
         """Return how many are remembered."""
         return len(self._texts)
 
-    def find(self, key: OriginKey, address: Address, generation: int) -> str | None:
-        """Return `address` as text if it was allowed for `key` on the grounds of now."""
+    def grounds(self, generation: int) -> Grounds:
+        """Return the grounds of now: the very same object for as long as nothing changes."""
         grounds, own = self._grounds, self._own
         if (
             grounds.generation != generation
@@ -43,7 +43,12 @@ class AllowedAddresses:
             or grounds.interfaces is not own.interfaces
         ):
             self._texts.clear()
-            self._grounds = Grounds(generation, own.listeners, own.interfaces)
+            self._grounds = grounds = Grounds(generation, own.listeners, own.interfaces)
+        return grounds
+
+    def find(self, key: OriginKey, address: Address, generation: int) -> str | None:
+        """Return `address` as text if it was allowed for `key` on the grounds of now."""
+        self.grounds(generation)
         return self._texts.get((key, address))
 
     def add(self, key: OriginKey, address: Address) -> str:

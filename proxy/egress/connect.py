@@ -4,28 +4,31 @@ The order is the security property (ARCHITECTURE.md): Connect, look-up, Endpoint
 the generation, 2xx, ClientHello, tunnel.  No octet of the client goes to the origin before that.
 """
 
-from functools import lru_cache
+import asyncio
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Protocol
 
 from proxy.egress.admission import Admission
-from proxy.egress.dial import Undialled, dial, is_allowed
+from proxy.egress.dial import Undialled, dial, is_allowed, known_target
 from proxy.egress.errand import Errand
-from proxy.egress.hello import HTTP_PORT, Expected, Opening, SpeakingFirst
+from proxy.egress.evidence import Opened, record_opening
+from proxy.egress.hello import HTTP_PORT, Expected, Opening, Waiting
+from proxy.egress.known import Target
 from proxy.egress.obligations import Passage, read
 from proxy.egress.origin import OriginConnection
 from proxy.egress.request import (
     CHANGED,
-    PRESENTED,
     UNKNOWN_OBLIGATION,
     Requester,
-    new_errand,
-    presents_credentials,
 )
+from proxy.egress.standing import Standing
 from proxy.egress.tunnel import Side, Tunnel
 from proxy.target import authority
 from proxy.wire.head import RequestHead
 from proxy.wire.target import authority_form, check_host
 from rules.decision import Decision, Reason, Verdict
+from rules.facts import Connect
 from rules.special import OUR_ZONE
 
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -39,6 +42,11 @@ class Connector(Requester, Protocol):
     """The client's connection, as a CONNECT needs it."""
 
     admission: Admission
+
+    def dial(
+        self, errand: Errand, target: Target, then: Callable[[OriginConnection | Undialled], None]
+    ) -> None:
+        """Let `then` decide what becomes of the request; nothing else is read meanwhile."""
 
     def leave(self) -> bytes:
         """Give the transport up to a tunnel; return what was read and not yet used."""
@@ -56,22 +64,30 @@ def serve(client: Connector, head: RequestHead) -> None:
     host, port = _authority(head.target)
     if head.host != head.target and not _names_us(client, head):
         check_host(head, host, port)
-    errand = new_errand(client, host, port)
+    principal = client.asker.of(head.fields)
     context = client.context
-    if presents_credentials(head):
-        flow = client.new_flow(context.identifier.presented_unknown())
-        client.refuse(flow, errand.connect, PRESENTED, head)
+    if isinstance(principal, Decision):  # a credential that counts for nobody
+        stranger = context.identifier.presented_unknown()
+        connect = Connect(stranger, host, port)
+        client.refuse(client.new_flow(stranger), connect, principal, head)
         return
+    route = context.routes.get(principal, host, port)
+    target = known_target(context, route, asyncio.get_running_loop().time())
+    flow = client.new_flow(principal, route.flow if target is not None else "")
+    errand = Errand(flow, route.connect, route.key, route)
     if host == OUR_ZONE and port == HTTP_PORT:
         client.transport.write(ESTABLISHED)
         client.speak_http(errand, b"")
         return
-    decision = context.authorizer.authorize(errand.flow, errand.connect)
+    decision = context.authorizer.authorize(flow, route.connect)
     blame = _blame(decision, port)
     if blame is not None:
-        client.refuse(errand.flow, errand.connect, blame, head)
-        return
-    client.start(_open(client, errand, decision, head))
+        client.refuse(flow, route.connect, blame, head)
+    elif target is None:
+        client.start(_open(client, errand, decision, head))
+    else:
+        then = partial(_opened, client, errand, decision, head, context.state)
+        client.dial(errand, target, then)
 
 
 def _names_us(client: Connector, head: RequestHead) -> bool:
@@ -96,23 +112,38 @@ def _blame(decision: Decision, port: int) -> Decision | None:
 
 
 async def _open(client: Connector, errand: Errand, decision: Decision, head: RequestHead) -> None:
-    context, connect = client.context, errand.connect
-    authorizer = context.authorizer
-    generation = authorizer.generation
+    context = client.context
+    before = context.state
     passage = read(decision.obligations)
     assert passage is not None  # noqa: S101 - for the type checker: _blame has read it
     origin = await dial(context, errand, passage.types)
+    _opened(client, errand, decision, head, before, origin)
+
+
+def _opened(
+    client: Connector,
+    errand: Errand,
+    decision: Decision,
+    head: RequestHead,
+    before: tuple[int, int],
+    origin: OriginConnection | Undialled,
+) -> None:
+    """Establish the tunnel, unless the rules changed meanwhile and have another answer now."""
+    context, connect = client.context, errand.connect
+    authorizer = context.authorizer
     if isinstance(origin, Undialled):
         client.refuse(errand.flow, origin.facts, origin.decision, head)
         return
-    if authorizer.generation != generation:
+    if context.state != before:
         decision = authorizer.authorize(errand.flow, connect)
-        if _blame(decision, connect.port) or not is_allowed(context, errand, origin):
+        is_asker = client.asker.again(client.asker.value) == connect.principal
+        blame = _blame(decision, connect.port)
+        if not is_asker or blame is not None or not is_allowed(context, errand, origin):
             origin.end()
             client.refuse(errand.flow, connect, CHANGED, head)
             return
-        passage = read(decision.obligations) or passage
-    if origin.transport.is_closing():
+    passage = read(decision.obligations)
+    if passage is None or origin.transport.is_closing():
         gone = authorizer.fails(Reason.UPSTREAM_UNREACHABLE, "the origin closed at once")
         client.refuse(errand.flow, connect, gone, head)
         return
@@ -127,31 +158,28 @@ def _establish(
     passage: Passage,
 ) -> None:
     context, connect = client.context, errand.connect
-    recorded = context.authorizer.record(
-        errand.flow, connect, decision, address=origin.address_text
-    )
+    route = errand.route or context.routes.get(connect.principal, connect.host, connect.port)
+    now = asyncio.get_running_loop().time()
+    recorded = record_opening(context, errand.flow, route, decision, origin.address_text, now)
     context.metrics.proxy_requests.add("connect", "allowed")
-    tunnel = Tunnel(context, client.admission, errand.flow, connect, decision, recorded)
+    standing = Standing(client.asker, client.asker.value, origin.address)
+    opened = Opened(errand.flow, connect, decision, recorded)
+    tunnel = Tunnel(context, client.admission, opened, standing, route)
     near, far = client.transport, origin.leave()
     near.write(ESTABLISHED)
     early = client.leave()
     if passage.unread and connect.port != HTTP_PORT:
         tunnel.join(Side(tunnel, near, far), Side(tunnel, far, near))
     else:
-        expected = Expected(connect.host, connect.port, passage)
-
-        def as_http(octets: bytes) -> None:
-            _readable(client, errand, tunnel, origin, octets)
-
-        opening = Opening(tunnel, near, far, expected, as_http)
-        if passage.unread and not passage.only_readable:
-            tunnel.join(opening, SpeakingFirst(tunnel, far, near), opening)
-        else:
-            tunnel.join(opening, Side(tunnel, far, near), opening)
-            far.pause_reading()
-    near.resume_reading()
+        as_http = None
+        if connect.port == HTTP_PORT:
+            as_http = partial(_readable, client, errand, tunnel, origin)
+        opening = Opening(tunnel, near, far, Expected(connect.host, passage, as_http))
+        tunnel.join(opening, Waiting(tunnel, far, near, opening), opening)
     if early:
         tunnel.client.data_received(early)
+    if origin.early:
+        tunnel.origin.data_received(origin.early)
 
 
 def _readable(
@@ -160,5 +188,8 @@ def _readable(
     """Make a tunnel a plain connection: its dialled one rests until the first request."""
     tunnel.dissolve()
     origin.come_back()
-    client.context.pool.put(origin)
+    if isinstance(tunnel.origin, Waiting) and tunnel.origin.held:  # nobody asked for it
+        origin.end()
+    else:
+        client.context.pool.put(origin)
     client.speak_http(errand, octets)

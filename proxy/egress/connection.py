@@ -2,25 +2,28 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import cast, override
 
 from proxy.egress import connect, request
 from proxy.egress.admission import Admission
+from proxy.egress.asker import Asker
 from proxy.egress.context import Context
+from proxy.egress.denial import answer_for, as_said, deny
+from proxy.egress.dial import KnownDial, Undialled
 from proxy.egress.errand import Errand
+from proxy.egress.evidence import record_request
 from proxy.egress.exchange import Exchange, Order
+from proxy.egress.known import Heads, Target
 from proxy.egress.linger import Linger
 from proxy.egress.origin import OriginConnection
-from proxy.egress.refusal import Answer, printable, refuse
-from proxy.egress.tunnel import Side, Tunnel
+from proxy.egress.refusal import Answer, printable
+from proxy.egress.underway import UnderWay
+from proxy.egress.upgrade import upgrade
 from proxy.errors import PeerError
-from proxy.flow import Flow, Plane, new_id
-from proxy.metrics import RequestKind
-from proxy.target import authority, describe
+from proxy.flow import Flow, Plane
 from proxy.transport.listen import Listener
-from proxy.wire.head import BodyKind, RequestHead, read_request
-from proxy.wire.section import SectionMemory
+from proxy.wire.head import BodyKind, RequestHead
 from rules.address import Address
 from rules.decision import Decision, Reason, Verdict
 from rules.facts import Connect, Facts, Principal
@@ -28,38 +31,33 @@ from rules.name import ROOT, DomainName
 
 logger = logging.getLogger(__name__)
 
-_ENTROPY_OCTETS = 10
-_NEVER = float("inf")
+NEVER = float("inf")
+_BUG = "a bug of ours while serving a client"
 _UNREAD_PORT = 0  # with the root as host: the audit line of a request that names no origin
-_NO_HEAD = RequestHead("", b"", 1, (), options=frozenset({b"close"}))
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(UnderWay):
     """Reads heads one after the other; while a request is under way nothing else is begun."""
 
     __slots__ = (
-        "_buffer", "_ended", "_exchange", "_full", "_gone", "_in_head", "_listener", "_memory",
-        "_paused", "_task", "admission", "authority", "context", "deadline", "errand",
-        "principal", "transport",
+        "_buffer", "_dial", "_ended", "_full", "_heads", "_in_head", "_listener", "_paused",
+        "_task", "admission", "authority", "deadline", "errand",
     )  # fmt: skip
 
     def __init__(self, context: Context, listener: Listener) -> None:
-        self.context = context
+        super().__init__(context)
         self._listener = listener
-        self._memory = SectionMemory(b"host")
+        self._heads = Heads(context.heads, context.limits)
         self._buffer = b""
-        self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
         self._in_head = False  # a part of a head was read
         self._ended = False  # the client sends no more
         self._full = False  # the client does not read what it was sent
         self._paused = False  # we do not read what the client sends
-        self._gone = False  # nothing more is done for this connection
+        self._dial: KnownDial | None = None
         self.authority: tuple[DomainName | Address, int] | None = None  # inside CONNECT host:80
         self.errand: Errand | None = None
-        self.deadline = _NEVER
-        self.transport: asyncio.Transport
-        self.principal: Principal
+        self.deadline = NEVER
         self.admission: Admission
 
     # asyncio's side
@@ -75,11 +73,9 @@ class ClientConnection(asyncio.Protocol):
             transport.set_protocol(asyncio.Protocol())
             transport.abort()
             return
-        # Before the first octet is read: the peer's socket may be gone later.
-        self.principal = context.identifier.tcp(
-            peer, transport.get_extra_info("sockname"), self._listener.name
-        )
-        self.admission = Admission(context, self._listener, transport, self.principal.app)
+        sockname = transport.get_extra_info("sockname")
+        self.asker = Asker(context.identifier, peer, sockname, self._listener.name)
+        self.admission = Admission(context, self._listener, transport, self.asker.ambient.app)
         self._await_head(context.limits.head_s)
         context.deadlines.add(self)
         if not self.admission.enter():
@@ -91,21 +87,15 @@ class ClientConnection(asyncio.Protocol):
     @override
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
-        try:
-            if exchange is not None and not exchange.sent:
-                data = exchange.send(data)
-            if not data:
-                return
-            self._buffer = self._buffer + data if self._buffer else data
-            if exchange is None and self._task is None:
-                self._proceed()
-            if len(self._buffer) > self.context.limits.head_octets:
-                self.pause()  # pipelined requests wait in the kernel, for us or for the client
-        except PeerError as error:
-            self._malformed(error)
-        except Exception:
-            logger.exception("a bug of ours while serving a client")
-            self._fail_ourselves()
+        if exchange is not None and not exchange.sent:
+            data = self._send_on(exchange, data)
+        if not data:
+            return
+        self._buffer = self._buffer + data if self._buffer else data
+        if not self.is_busy:
+            self._proceed()
+        if len(self._buffer) > self.context.limits.head_octets:
+            self.pause()  # pipelined requests wait in the kernel, for us or for the client
 
     @override
     def eof_received(self) -> bool:
@@ -123,6 +113,9 @@ class ClientConnection(asyncio.Protocol):
         self.admission.release()
         if self._task is not None:
             self._task.cancel()
+        if self._dial is not None:
+            self._dial.cancel()
+            self._dial = None
         if self._exchange is not None:
             self._exchange.client_lost()
             self._exchange = None
@@ -144,8 +137,11 @@ class ClientConnection(asyncio.Protocol):
     # Deadlines' side: proxy.egress.deadlines.Timed
 
     def expired(self, now: float) -> None:  # noqa: ARG002 - a limit of either kind ends it
-        """End a connection that is idle, or slow with a head (slow loris)."""
-        self.deadline = _NEVER
+        """End a connection that is idle, or slow with a head (slow loris), or a slow dial."""
+        self.deadline = NEVER
+        if self._dial is not None:
+            self._dial.late()
+            return
         self.context.metrics.bounds.add("head_s" if self._in_head else "keep_alive_s")
         self.end()
 
@@ -157,7 +153,7 @@ class ClientConnection(asyncio.Protocol):
     @property
     def is_busy(self) -> bool:
         """Whether a request is under way."""
-        return self._exchange is not None or self._task is not None
+        return self._exchange is not None or self._task is not None or self._dial is not None
 
     # The exchange's side: proxy.egress.exchange.Client
 
@@ -201,45 +197,43 @@ class ClientConnection(asyncio.Protocol):
         ))  # fmt: skip
         self._continue()
 
-    def broken(self) -> None:
-        """Let the client see that the response is not complete (RFC 9112, section 8)."""
-        self._exchange = None
-        self.transport.abort()
-
     def switched(self, order: Order, origin: OriginConnection, data: bytes) -> None:
         """Become a tunnel in another protocol."""
         self._exchange = None
-        context, flow = self.context, order.errand.flow
-        recorded = context.authorizer.record(flow, order.facts, order.decision, upgrade="websocket")
-        tunnel = Tunnel(context, self.admission, flow, order.facts, order.decision, recorded)
-        near, far = self.transport, origin.leave()
-        early = self.leave()
-        tunnel.join(Side(tunnel, near, far), Side(tunnel, far, near))
-        near.resume_reading()
-        far.resume_reading()
-        if data:
-            tunnel.origin.data_received(data)
-        if early:
-            tunnel.client.data_received(early)
+        upgrade(self, order, origin, data)
 
     # What a request and a CONNECT need: Requester, Connector
 
-    def new_flow(self, principal: Principal) -> Flow:
-        """Return the flow of a new errand."""
-        context, transport = self.context, self.transport
-        return Flow(
-            id=new_id(context.wall(), context.entropy(_ENTROPY_OCTETS)),
-            principal=principal,
-            plane=Plane.HTTP,
-            peer=authority(*transport.get_extra_info("peername")[:2]),
-            listener=self._listener.name,
-        )
+    def new_flow(self, principal: Principal, flow: str = "") -> Flow:
+        """Return the flow of a new errand; `flow` is its id where it has one already."""
+        id_ = flow or self.context.new_id()
+        return Flow(id_, principal, Plane.HTTP, listener=self._listener.name)
 
     def start(self, work: Coroutine[None, None, None]) -> None:
         """Let `work` decide what becomes of the request; nothing else is begun meanwhile."""
-        self.deadline = _NEVER  # what it waits for has limits of its own
+        self.deadline = NEVER  # what it waits for has limits of its own
         self._task = asyncio.get_running_loop().create_task(work)
         self._task.add_done_callback(self._finished)
+
+    def dial(
+        self, errand: Errand, target: Target, then: Callable[[OriginConnection | Undialled], None]
+    ) -> None:
+        """Let `then` decide what becomes of the request; nothing else is begun meanwhile."""
+        context = self.context
+        self._await_head(context.limits.connect_s)
+
+        def dialled(origin: OriginConnection | Undialled) -> None:
+            self._dial = None
+            try:
+                then(origin)
+            except Exception:
+                logger.exception(_BUG)
+                self._fail_ourselves()
+            if not self._gone:
+                self._continue()
+
+        self._dial = KnownDial(context, errand, target, dialled)
+        self._dial.begin()
 
     def begin(self, order: Order, origin: OriginConnection) -> None:
         """Relay `order` over `origin`; content that was read already goes along."""
@@ -248,34 +242,35 @@ class ClientConnection(asyncio.Protocol):
         if self._gone or self.transport.is_closing():
             origin.end()
             return
-        context.authorizer.record(
-            order.errand.flow, order.facts, order.decision, address=origin.address_text
-        )
+        now = asyncio.get_running_loop().time()
+        record_request(context, order.errand, order.facts, order.decision, origin.address_text, now)
         context.metrics.proxy_requests.add("forward", "allowed")
-        self.deadline = _NEVER
+        self.deadline = NEVER
         self._exchange = exchange = Exchange(self, order, origin)
         exchange.begin()
         if self._full:
             exchange.client_full()
         if not exchange.sent:
-            self._send_waiting(exchange)
+            waiting, self._buffer = self._buffer, b""
+            self._buffer = self._send_on(exchange, waiting) if waiting else b""
+            self.resume()
 
-    def _send_waiting(self, exchange: Exchange) -> None:
-        """Send the content on that came before there was anywhere to send it."""
-        buffer, self._buffer = self._buffer, b""
+    def _send_on(self, exchange: Exchange, data: bytes) -> bytes:
+        """Send content on; return what follows its end."""
         try:
-            self._buffer = exchange.send(buffer) if buffer else b""
+            return exchange.send(data)
         except PeerError as error:
             self._malformed(error)
-            return
-        self.resume()
+        except Exception:
+            logger.exception(_BUG)
+            self._fail_ourselves()
+        return b""
 
     def refuse(self, flow: Flow, facts: Facts, decision: Decision, head: RequestHead) -> None:
         """Answer with the reason; the connection ends where what follows is not a request."""
         self._task = None
-        has_body = head.body.kind is not BodyKind.NONE
-        close = has_body or head.method == "CONNECT" or not head.persistent or head.minor == 0
-        self._refuse(flow, facts, decision, Answer(is_head=head.method == "HEAD", close=close))
+        answer = answer_for(self.context, self.asker, flow.principal, decision, head)
+        self._refuse(flow, facts, decision, answer)
 
     def respond(self, head: RequestHead, octets: bytes) -> None:
         """Answer with a response of our own."""
@@ -287,7 +282,9 @@ class ClientConnection(asyncio.Protocol):
         """Give the transport up to a tunnel; return what was read and not yet used."""
         self._task = None
         self._gone = True
-        self._paused = False
+        if self._paused:
+            self._paused = False
+            self.transport.resume_reading()
         self.errand = None
         self.context.deadlines.discard(self)
         early, self._buffer = self._buffer, b""
@@ -296,6 +293,7 @@ class ClientConnection(asyncio.Protocol):
     def speak_http(self, errand: Errand, octets: bytes) -> None:
         """Serve plain HTTP to the errand's origin, beginning with `octets`."""
         self.authority = (errand.connect.host, errand.connect.port)
+        self.asker.stay()
         self.errand = errand
         if self._gone:
             self._gone = False
@@ -310,20 +308,31 @@ class ClientConnection(asyncio.Protocol):
 
     def _proceed(self) -> None:
         """Serve what is in the buffer, one request after the other."""
-        while self._buffer and not (self._gone or self._full or self.is_busy):
-            parsed = read_request(self._buffer, self.context.limits, self._memory)
-            if parsed is None:
-                if not self._in_head:
-                    self._in_head = True
-                    self._await_head(self.context.limits.head_s)
-                break
-            head, octets = parsed
-            self._buffer = self._buffer[octets:]
-            self._in_head = False
-            if head.method == "CONNECT" and self.authority is None:
-                connect.serve(self, head)
-            else:
-                request.serve(self, head)
+        head = None
+        try:
+            while self._buffer and not (self._gone or self._full or self.is_busy):
+                head = None
+                parsed = self._heads.read(self._buffer, is_connect=self.authority is None)
+                if parsed is None:
+                    if not self._in_head:
+                        self._in_head = True
+                        self._await_head(self.context.limits.head_s)
+                    break
+                head, octets = parsed
+                self._buffer = self._buffer[octets:]
+                self._in_head = False
+                if head.method == "CONNECT" and self.authority is None:
+                    connect.serve(self, head)
+                else:
+                    request.serve(self, head)
+        except PeerError as error:
+            self._malformed(error, head)
+        except Exception:
+            logger.exception(_BUG)
+            self._fail_ourselves()
+        self._settle()
+
+    def _settle(self) -> None:
         if self._gone or self.is_busy:
             return
         if self._ended and not self._full:
@@ -333,13 +342,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _continue(self) -> None:
         """Go on after a response."""
-        try:
-            self._proceed()
-        except PeerError as error:
-            self._malformed(error)
-        except Exception:
-            logger.exception("a bug of ours while serving a client")
-            self._fail_ourselves()
+        self._proceed()
         if self._paused and not self._gone:
             self.resume()
 
@@ -348,46 +351,39 @@ class ClientConnection(asyncio.Protocol):
             return
         error = task.exception()
         if error is not None:
-            logger.error("a bug of ours while serving a client", exc_info=error)
+            logger.error(_BUG, exc_info=error)
             self._fail_ourselves()
         if self._exchange is None and not self._gone:
             self._continue()
 
-    def _refuse(self, flow: Flow, facts: Facts, decision: Decision, answer: Answer) -> None:
-        context = self.context
-        detail = {"text": decision.text} if decision.text else {}
-        recorded = context.authorizer.record(flow, facts, decision, **detail)
-        kind: RequestKind = "connect" if isinstance(facts, Connect) else "forward"
-        failed = decision.verdict is Verdict.FAIL
-        context.metrics.proxy_requests.add(kind, "failed" if failed else "refused")
-        if self._gone or self.transport.is_closing():
-            return
-        target = describe(facts)[0]
-        self.transport.write(refuse(decision, recorded, flow.principal.app, target, answer))
-        if answer.close:
+    def _refuse(
+        self,
+        flow: Flow,
+        facts: Facts,
+        decision: Decision,
+        answer: Answer,
+        said: str | None = None,
+    ) -> None:
+        deny(self.context, self.transport, flow, facts, decision, answer, said)
+        if answer.close and not (self._gone or self.transport.is_closing()):
             self._linger()
 
-    def _malformed(self, error: PeerError) -> None:
+    def _malformed(self, error: PeerError, head: RequestHead | None = None) -> None:
         self._drop_exchange()
         decision = Decision(Verdict.DENY, error.reason, text=printable(str(error).encode()))
-        self._refuse_unread(decision)
+        self._refuse_unread(decision, None if head is None else as_said(head))
 
     def _fail_ourselves(self) -> None:
         self._task = None
         self._drop_exchange()
         self._refuse_unread(self.context.authorizer.fails(Reason.INTERNAL_ERROR))
 
-    def _refuse_unread(self, decision: Decision) -> None:
+    def _refuse_unread(self, decision: Decision, said: str | None = None) -> None:
         """Refuse where no origin is known: what follows cannot be trusted to be a request."""
-        facts = Connect(self.principal, ROOT, _UNREAD_PORT)
-        self.refuse(self.new_flow(self.principal), facts, decision, _NO_HEAD)
-
-    def _drop_exchange(self) -> None:
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.client_lost()
-            if exchange.begun:
-                self.transport.abort()  # a refusal would be read as content of the response
+        principal = self.asker.ambient
+        facts = Connect(principal, ROOT, _UNREAD_PORT)
+        self._task = None
+        self._refuse(self.new_flow(principal), facts, decision, Answer(close=True), said)
 
     def _linger(self) -> None:
         """Send what was written, read what still comes, then end."""

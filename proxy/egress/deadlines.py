@@ -47,6 +47,10 @@ class Deadlines:
         """Look at `timed` no longer."""
         self._timed.discard(timed)
 
+    def present(self) -> list[Timed]:
+        """Return everything that is looked at just now."""
+        return list(self._timed)
+
     async def drain(self, grace_s: float) -> None:
         """End what is idle at once, what is busy as it gets idle, and all after `grace_s`."""
         with contextlib.suppress(TimeoutError):

@@ -5,22 +5,23 @@ decided on (threats.md, "Between name and address").
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, zip_longest
 
 from msgspec import Struct
 
 from proxy.egress.context import Context
 from proxy.egress.errand import Errand
+from proxy.egress.known import Route, Target
 from proxy.egress.origin import OriginConnection
+from proxy.egress.parent import through
+from proxy.errors import UpstreamError
+from proxy.target import authority
 from rules.address import Address
 from rules.decision import Decision, Reason, Verdict
 from rules.facts import Connect, Endpoint
 
 _ALLOW = Verdict.ALLOW
-
-type Target = tuple[Address, str]
-"""An address that was decided on, and its text: that text is what is dialled."""
 
 
 class Undialled(Struct, frozen=True):
@@ -30,13 +31,12 @@ class Undialled(Struct, frozen=True):
     decision: Decision
 
 
-def endpoint(context: Context, errand: Errand, address: Address) -> Endpoint:
-    """Return the fact that asks whether `address` may stand for the errand's host."""
-    host = errand.connect.host
-    port = errand.connect.port
+def endpoint(context: Context, connect: Connect, address: Address) -> Endpoint:
+    """Return the fact that asks whether `address` may stand for the host of `connect`."""
+    host, port = connect.host, connect.port
     own = context.own
     return Endpoint(
-        errand.connect.principal,
+        connect.principal,
         host if isinstance(host, str) else None,  # a literal has no name
         address,
         port,
@@ -55,7 +55,7 @@ def _judge(context: Context, errand: Errand, address: Address) -> str | Undialle
     text = context.allowed.find(errand.key, address, context.authorizer.generation)
     if text is not None:
         return text
-    facts = endpoint(context, errand, address)
+    facts = endpoint(context, errand.connect, address)
     decision = context.authorizer.authorize(errand.flow, facts)
     if decision.verdict is not _ALLOW:
         return Undialled(facts, decision)
@@ -72,13 +72,79 @@ async def dial(
     host = errand.connect.host
     if not isinstance(host, str):
         return await _dial_addresses(context, errand, (host,))
+    generation = context.authorizer.generation
     resolution = await context.lookup.resolve(errand.flow, host, types)
     if resolution.flow:
         errand.flow.id = resolution.flow  # answer, pin and connection are one errand
     if resolution.failure is not None or not resolution.addresses:
         failure = resolution.failure or context.authorizer.fails(Reason.NO_ADDRESS)
         return Undialled(errand.connect, failure)
+    if errand.route is not None:
+        is_current = resolution.generation == generation
+        until = asyncio.get_running_loop().time() + context.limits.resolution_s
+        errand.route.until = until if is_current else 0.0
+        errand.route.flow = resolution.flow
     return await _dial_addresses(context, errand, resolution.addresses)
+
+
+def known_target(context: Context, route: Route, now: float) -> Target | None:
+    """Return the one address to dial for `route` without asking anybody, if that is known.
+
+    It was looked up less than `resolution_s` ago (a pin lives far longer), and allowed on what
+    are still the grounds of now (`proxy.egress.allowed`).
+    """
+    if now >= route.until or len(route.targets) != 1 or context.parent is not None:
+        return None
+    grounds = context.allowed.grounds(context.authorizer.generation)
+    return route.targets[0] if route.grounds is grounds else None
+
+
+class KnownDial:
+    """A connection to the address of `known_target`, made without a task, a timer or an await.
+
+    `then` is called once, with the connection or why there is none.  There is no limit in time
+    here: who began it calls `late` after `connect_s`, or `cancel`.
+    """
+
+    __slots__ = ("_connecting", "_context", "_errand", "_then")
+
+    def __init__(
+        self,
+        context: Context,
+        errand: Errand,
+        target: Target,
+        then: "Callable[[OriginConnection | Undialled], None]",
+    ) -> None:
+        self._context = context
+        self._errand = errand
+        self._then = then
+        self._connecting = _attempt(context, errand, target)
+
+    def begin(self) -> None:
+        """Connect; `then` may be called before this returns."""
+        self._step()
+
+    def late(self) -> None:
+        """Give up: it has taken too long."""
+        self._connecting.close()
+        self._then(_timed_out(self._context, self._errand))
+
+    def cancel(self) -> None:
+        """Give up: nobody waits for the connection."""
+        self._connecting.close()
+
+    def _step(self, _: object = None) -> None:
+        # What a task does, less what a task costs: the coroutine goes on when what it waits for
+        # is done.  One that was closed ends at once.
+        try:
+            future = self._connecting.send(None)
+        except StopIteration as ended:
+            if ended.value is not None:
+                self._then(ended.value)
+        except OSError as error:
+            self._then(_unreachable(self._context, self._errand, error))
+        else:
+            future.add_done_callback(self._step)
 
 
 async def _dial_addresses(
@@ -94,6 +160,9 @@ async def _dial_addresses(
             refused = judged
     if not allowed and refused is not None:
         return refused
+    if errand.route is not None:
+        errand.route.targets = tuple(allowed)
+        errand.route.grounds = context.allowed.grounds(context.authorizer.generation)
     most = context.limits.connect_addresses
     if len(allowed) > most:
         context.metrics.bounds.add("connect_addresses")
@@ -121,20 +190,33 @@ async def _connect(
                 return await _attempt(context, errand, targets[0])
             return await _race(context, errand, targets)
     except TimeoutError:
-        context.metrics.bounds.add("connect_s")
-        reason, text = Reason.UPSTREAM_TIMEOUT, f"no connection within {limits.connect_s:g} s"
+        return _timed_out(context, errand)
     except OSError as error:
-        reason, text = Reason.UPSTREAM_UNREACHABLE, error.strerror or type(error).__name__
-    return Undialled(errand.connect, context.authorizer.fails(reason, text))
+        return _unreachable(context, errand, error)
+    except UpstreamError as error:  # of a parent
+        failure = context.authorizer.fails(error.reason, str(error))
+        return Undialled(errand.connect, failure)
+
+
+def _timed_out(context: Context, errand: Errand) -> Undialled:
+    context.metrics.bounds.add("connect_s")
+    way = "" if context.parent is None else f" through the parent proxy {context.parent.where}"
+    text = f"no connection within {context.limits.connect_s:g} s{way}"
+    return Undialled(errand.connect, context.authorizer.fails(Reason.UPSTREAM_TIMEOUT, text))
+
+
+def _unreachable(context: Context, errand: Errand, error: OSError) -> Undialled:
+    text = error.strerror or type(error).__name__
+    return Undialled(errand.connect, context.authorizer.fails(Reason.UPSTREAM_UNREACHABLE, text))
 
 
 async def _attempt(context: Context, errand: Errand, target: Target) -> OriginConnection:
-    loop = asyncio.get_running_loop()
-    _, origin = await loop.create_connection(
-        lambda: OriginConnection(context.deadlines, context.pool.forget, errand.key, *target),
-        target[1],
-        errand.connect.port,
-    )
+    key, port = errand.key, errand.connect.port
+    origin = OriginConnection(context.deadlines, context.pool.forget, key, *target)
+    if context.parent is not None:
+        where = authority(target[1], port)
+        return await through(context.parent, origin, where, context.limits)
+    await asyncio.get_running_loop().create_connection(lambda: origin, target[1], port)
     return origin
 
 
@@ -142,11 +224,11 @@ async def _race(context: Context, errand: Errand, targets: Sequence[Target]) -> 
     """Begin an attempt every `connect_stagger_s`, or as one fails; the first wins (RFC 8305, 5).
 
     Raises:
-        OSError: every attempt failed; the last one's error.
+        OSError, UpstreamError: every attempt failed; the last one's error.
     """
     waiting = list(targets)
     attempts: set[asyncio.Task[OriginConnection]] = set()
-    error = OSError("no address")
+    error: OSError | UpstreamError = OSError("no address")
     try:
         while waiting or attempts:
             if waiting:
@@ -163,7 +245,7 @@ async def _race(context: Context, errand: Errand, targets: Sequence[Target]) -> 
                     won = task.result()
                 elif failure is None:
                     task.result().transport.abort()
-                elif isinstance(failure, OSError):
+                elif isinstance(failure, OSError | UpstreamError):
                     error = failure
                 else:
                     raise failure

@@ -2,11 +2,13 @@
 
 from msgspec import Struct
 
+from proxy.audit_fold import Repeats
+from proxy.egress.known import Route
 from proxy.egress.obligations import Passage
 from proxy.egress.origin import OriginKey
 from proxy.flow import Flow
 from proxy.wire.fields import Fields
-from rules.facts import Connect
+from rules.facts import Connect, Request
 
 NO_PREFIX = b"\0"  # begins no target
 
@@ -17,12 +19,14 @@ class Errand(Struct):
     A request whose target begins with the same `prefix`, and whose Host field is the same, is
     for the same origin without parsing either again.  `host_field` is our own spelling.
     `passage` is what the Connect was allowed under `generation`; it is asked again under another.
+    `repeats` counts the line of the last request, `repeated`, until `repeats_until`.
     `written` is what the last request's `fields` became, for clients that repeat themselves.
     """
 
     flow: Flow
     connect: Connect
     key: OriginKey
+    route: Route | None = None
     host_field: bytes = b""
     prefix: bytes = NO_PREFIX
     host_value: bytes | None = None
@@ -30,3 +34,6 @@ class Errand(Struct):
     generation: int = 0
     fields: Fields | None = None
     written: bytes = b""
+    repeats: Repeats | None = None
+    repeats_until: float = 0.0
+    repeated: Request | None = None

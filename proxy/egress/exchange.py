@@ -10,10 +10,13 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from proxy.egress.asker import Asker
 from proxy.egress.content import CloseReader, ContentReader, reader_of
 from proxy.egress.context import Context
 from proxy.egress.errand import Errand
+from proxy.egress.linger import reset
 from proxy.egress.origin import OriginConnection
+from proxy.egress.standing import Standing, disowned, withdrawn
 from proxy.errors import UpstreamError
 from proxy.wire.body import write_chunk, write_last
 from proxy.wire.fields import Field, request_malformed, upstream_malformed
@@ -58,6 +61,7 @@ class Order(Struct, frozen=True):
 class Client(Protocol):
     """The client's connection, as an exchange needs it."""
 
+    asker: Asker
     context: Context
     transport: asyncio.Transport
 
@@ -76,8 +80,8 @@ class Client(Protocol):
     def failed(self, order: Order, reason: Reason, text: str) -> None:
         """There is no response: say why."""
 
-    def broken(self) -> None:
-        """The response broke off half-way: let the client see that."""
+    def broken(self, order: Order, reason: Reason, text: str) -> None:
+        """The exchange broke off half-way: record why, and let the client see that."""
 
     def switched(self, order: Order, origin: OriginConnection, data: bytes) -> None:
         """Both sides agreed on another protocol; `data` came after the origin's 101."""
@@ -145,6 +149,26 @@ class Exchange:
         self.origin.deadline = self._loop.time() + patience_s
         return reader.leftover
 
+    def stale(self) -> Decision | None:
+        """Return why the request may not go on by the rules of now; None if it may."""
+        return withdrawn(self._context, self._standing, self.order.facts, None)
+
+    def disowned(self) -> Decision | None:
+        """Return why its asker is not who it was any more; None while it is."""
+        return disowned(self._standing, self.order.facts.principal)
+
+    @property
+    def _standing(self) -> Standing:
+        asker = self.client.asker
+        return Standing(asker, asker.value, self.origin.address)
+
+    def sever(self, decision: Decision) -> None:
+        """End the origin's connection with a reset, and record why the request may not go on."""
+        order = self.order
+        self._context.authorizer.record(order.errand.flow, order.facts, decision)
+        self.origin.receiver = None
+        reset(self.origin.transport)
+
     def client_lost(self) -> None:
         """Nobody waits for the response any more."""
         self._drop_origin()
@@ -201,7 +225,8 @@ class Exchange:
         else:
             self._context.metrics.bounds.add("requests_in_body_s")
             self._drop_origin()
-            self.client.broken()
+            text = "no octet within requests_in_body_s"
+            self.client.broken(self.order, Reason.UPSTREAM_TIMEOUT, text)
 
     def _receive_head(self, data: bytes) -> None:
         while data:
@@ -292,7 +317,7 @@ class Exchange:
         if self._reader is None:
             self.client.failed(self.order, reason, text)
         else:
-            self.client.broken()
+            self.client.broken(self.order, reason, text)
 
     def _drop_origin(self) -> None:
         self.origin.receiver = None

@@ -15,7 +15,7 @@ from proxy.egress.obligations import Passage
 from proxy.egress.tunnel import Side, Tunnel
 from proxy.errors import PeerError, ProxyError, UpstreamError
 from proxy.wire.clienthello import Hello, read_hello
-from proxy.wire.hellowatch import HelloWatch
+from proxy.wire.hellowatch import HelloWatch, is_hello_retry
 from rules.address import Address
 from rules.decision import Reason
 from rules.name import DomainName
@@ -45,20 +45,25 @@ def blame_hello(hello: Hello, host: DomainName | Address, *, accept_ech: bool) -
 
 
 class Expected(Struct, frozen=True):
-    """What a tunnel was opened for: the CONNECT authority and how it may be used."""
+    """What a tunnel was opened for: the CONNECT authority's host, and how it may be used.
+
+    `as_http` is called with the first octets when they are plain HTTP, which is taken on port 80;
+    it is None on any other.
+    """
 
     host: DomainName | Address
-    port: int
     passage: Passage
+    as_http: Callable[[bytes], None] | None
 
 
 class Opening(Side):
-    """The client's side until its first octets were judged; it is also the tunnel's gate.
+    """The client's side until nothing can come unseen any more; it is also the tunnel's gate.
 
-    `as_http` is called with those octets when they are plain HTTP, which is taken on port 80.
+    First the ClientHello is judged.  Then, until the server has answered it, a second one may
+    follow (RFC 8446, section 4.1.4): `proxy.wire.hellowatch`.
     """
 
-    __slots__ = ("_as_http", "_buffer", "_expected", "_passage")
+    __slots__ = ("_buffer", "_expected", "_hello", "_watch")
 
     def __init__(
         self,
@@ -66,29 +71,35 @@ class Opening(Side):
         transport: asyncio.Transport,
         other: asyncio.Transport,
         expected: Expected,
-        as_http: Callable[[bytes], None],
     ) -> None:
         super().__init__(tunnel, transport, other)
         self._expected = expected
-        self._passage = expected.passage
-        self._as_http = as_http
         self._buffer = b""
+        self._hello: Hello | None = None  # once it was judged
+        self._watch: HelloWatch | None = None
 
     @override
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        if self._expected.port == HTTP_PORT:
-            verdict = looks_like_http(self._buffer)
+        if self._hello is not None:
+            self._from_client(data)
+            return
+        self._buffer = buffer = self._buffer + data if self._buffer else data
+        as_http = self._expected.as_http
+        if as_http is not None:
+            verdict = looks_like_http(buffer)
             if verdict is None:
                 return
             if verdict:
-                self._as_http(self._buffer)
+                as_http(buffer)
                 return
         self._judge()
 
     @override
     def eof_received(self) -> bool:
-        if self._passage.unread and not self._passage.only_readable:
+        if self._hello is not None:
+            return super().eof_received()
+        passage = self._expected.passage
+        if passage.unread and not passage.only_readable:
             self.open()  # the server speaks first, and the client has nothing to say
             return self.tunnel.client.eof_received() is True
         self.tunnel.close()
@@ -96,124 +107,143 @@ class Opening(Side):
 
     def late(self) -> None:
         """Cut what says nothing; a tunnel that may stay unread is just opened."""
-        if self._passage.unread and not self._passage.only_readable:
+        passage = self._expected.passage
+        if passage.unread and not passage.only_readable:
             self.open()
         else:
-            reason = (
-                Reason.INSPECTION_UNAVAILABLE if self._passage.only_readable else Reason.NOT_TLS
-            )
+            reason = Reason.INSPECTION_UNAVAILABLE if passage.only_readable else Reason.NOT_TLS
             self.tunnel.cut(reason, "nothing readable within hello_s")
 
     def open(self) -> None:
         """Relay from now on, beginning with what was held back."""
-        client, origin = self.transport, self.other
-        self.tunnel.become(Side(self.tunnel, client, origin), Side(self.tunnel, origin, client))
-        self._release()
+        tunnel, waiting = self.tunnel, self.tunnel.origin
+        tunnel.bare()
+        self._release(self._buffer)
+        if isinstance(waiting, Waiting):
+            waiting.release()
+
+    def spoken_to(self, waiting: "Waiting", data: bytes) -> None:
+        """Take what the origin sends."""
+        if self._hello is not None:
+            self._from_origin(waiting, data)
+            return
+        passage = self._expected.passage
+        if passage.unread and not passage.only_readable:
+            self.open()
+            self.tunnel.origin.data_received(data)
+        else:
+            waiting.hold(data)  # nothing goes to a client whose tunnel may yet be cut
 
     def _judge(self) -> None:
-        if self._passage.only_readable:
+        passage = self._expected.passage
+        if passage.only_readable:
             self.tunnel.cut(Reason.INSPECTION_UNAVAILABLE, "no HTTP that can be read")
-        elif self._passage.unread:
+        elif passage.unread:
             self.open()
         else:
             self._judge_hello()
 
     def _judge_hello(self) -> None:
-        limit = self.tunnel.context.limits.hello_octets
+        tunnel, buffer = self.tunnel, self._buffer
         try:
-            hello = read_hello(self._buffer, limit)
+            hello = read_hello(buffer, tunnel.context.limits.hello_octets)
         except PeerError as error:
-            self.tunnel.cut(error.reason, str(error))
+            tunnel.cut(error.reason, str(error))
             return
         if hello is None:
             return
-        blame = blame_hello(hello, self._expected.host, accept_ech=self._passage.accept_ech)
+        expected = self._expected
+        blame = blame_hello(hello, expected.host, accept_ech=expected.passage.accept_ech)
         if blame is not None:
-            self.tunnel.cut(blame, f"the ClientHello names {hello.server_name}")
+            tunnel.cut(blame, f"the ClientHello names {hello.server_name}")
             return
-        self._watch(HelloWatch(hello, limit), hello.octets)
+        self._hello = hello
+        tunnel.gate_passed()
+        waiting, octets = tunnel.origin, hello.octets
+        self._buffer = b""
+        self._release(buffer[:octets] if len(buffer) > octets else buffer)
+        if len(buffer) > octets:  # early data, or a lie
+            self._from_client(buffer[octets:])
+        if isinstance(waiting, Waiting):
+            waiting.release()
 
-    def _watch(self, watch: HelloWatch, octets: int) -> None:
-        client, origin = self.transport, self.other
-        watched = WatchedClient(self.tunnel, client, origin, watch)
-        self.tunnel.become(watched, WatchedOrigin(self.tunnel, origin, client, watch))
-        held, self._buffer = self._buffer, self._buffer[:octets]
-        self._release()
-        if len(held) > octets:  # early data, or a lie
-            watched.data_received(held[octets:])
+    def _from_client(self, data: bytes) -> None:
+        """Send on what was seen to be harmless."""
+        watch = self._watching()
+        try:
+            released = watch.feed_client(data)
+        except ProxyError as error:
+            _cut(self.tunnel, error)
+            return
+        if released:
+            self._release(released)
+        if watch.done:
+            self.tunnel.bare()
 
-    def _release(self) -> None:
-        if self._buffer:
-            self.tunnel.client.octets += len(self._buffer)
-            self.other.write(self._buffer)
-            self._buffer = b""
-        self.other.resume_reading()
+    def _from_origin(self, waiting: "Waiting", data: bytes) -> None:
+        """Look whether the origin asks for a second ClientHello, and send on what it says."""
+        watch, is_done = self._watch, False
+        if watch is None:
+            is_done = is_hello_retry(data) is False  # the usual first answer needs no memory
+        if not is_done:
+            watch = self._watching()
+            try:
+                watch.feed_server(data)
+            except ProxyError as error:
+                _cut(self.tunnel, error)
+                return
+            is_done = watch.done
+        waiting.octets += len(data)
+        waiting.other.write(data)
+        if is_done:
+            self.tunnel.bare()
+
+    def _watching(self) -> HelloWatch:
+        if self._watch is None:
+            assert self._hello is not None  # noqa: S101 - for the type checker: it was judged
+            self._watch = HelloWatch(self._hello, self.tunnel.context.limits.hello_octets)
+        return self._watch
+
+    def _release(self, octets: bytes) -> None:
+        if octets:
+            side = self.tunnel.client  # the count goes on where the tunnel is bare by now
+            side.octets += len(octets)
+            self.other.write(octets)
 
 
-class SpeakingFirst(Side):
-    """The origin's side of a tunnel that may stay unread, until either end speaks."""
+class Waiting(Side):
+    """The origin's side for as long as the client's is an `Opening`."""
 
-    @override
-    def data_received(self, data: bytes) -> None:
-        opening = self.tunnel.client
-        if isinstance(opening, Opening):
-            opening.open()
-        self.tunnel.origin.data_received(data)
-
-
-class Watched(Side):
-    """A side while it is not known yet whether a second ClientHello will come."""
-
-    __slots__ = ("_watch",)
+    __slots__ = ("_opening", "held")
 
     def __init__(
         self,
         tunnel: Tunnel,
         transport: asyncio.Transport,
         other: asyncio.Transport,
-        watch: HelloWatch,
+        opening: Opening,
     ) -> None:
         super().__init__(tunnel, transport, other)
-        self._watch = watch
-
-    def _pass_on(self, data: bytes) -> None:
-        if data:
-            super().data_received(data)
-        if self._watch.done:
-            _unwatch(self.tunnel)
-
-
-class WatchedClient(Watched):
-    """The client's side: only what was seen to be harmless goes on."""
+        self._opening = opening
+        self.held = b""
 
     @override
     def data_received(self, data: bytes) -> None:
-        try:
-            released = self._watch.feed_client(data)
-        except ProxyError as error:
-            _cut(self.tunnel, error)
-            return
-        self._pass_on(released)
+        self._opening.spoken_to(self, data)
 
+    def hold(self, data: bytes) -> None:
+        """Keep what came too early, and read no more."""
+        self.held += data
+        self.transport.pause_reading()
 
-class WatchedOrigin(Watched):
-    """The origin's side: it tells whether it asks for a second ClientHello."""
-
-    @override
-    def data_received(self, data: bytes) -> None:
-        try:
-            self._watch.feed_server(data)
-        except ProxyError as error:
-            _cut(self.tunnel, error)
-            return
-        self._pass_on(data)
+    def release(self) -> None:
+        """Let what was held be taken, by whichever side is the origin's now."""
+        held, self.held = self.held, b""
+        if held and not self.transport.is_closing():
+            self.transport.resume_reading()
+            self.tunnel.origin.data_received(held)
 
 
 def _cut(tunnel: Tunnel, error: ProxyError) -> None:
     reason = error.reason if isinstance(error, PeerError | UpstreamError) else Reason.NOT_TLS
     tunnel.cut(reason, str(error))
-
-
-def _unwatch(tunnel: Tunnel) -> None:
-    client, origin = tunnel.client.transport, tunnel.origin.transport
-    tunnel.become(Side(tunnel, client, origin), Side(tunnel, origin, client))

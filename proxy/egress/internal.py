@@ -7,7 +7,7 @@ shows could otherwise read them (threats.md, "HTTP itself").
 import msgspec
 
 from proxy.egress.context import Context
-from proxy.egress.refusal import problem
+from proxy.problem import problem
 from proxy.wire.head import RequestHead
 from rules.facts import Principal
 

@@ -5,10 +5,22 @@ peer has not read yet (RFC 9112, section 9.6).
 """
 
 import asyncio
+import socket
+import struct
 from typing import override
 
 from proxy.egress.admission import Admission
 from proxy.egress.context import Context
+
+_RESET = struct.pack("ii", 1, 0)
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End a connection so that its peer sees it at once: with a reset, and nothing before it."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and not transport.is_closing():
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
 
 
 class Linger(asyncio.Protocol):

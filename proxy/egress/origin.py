@@ -51,8 +51,8 @@ class OriginConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_deadlines", "_forget", "address", "address_text", "born", "deadline", "key", "memory",
-        "receiver", "rested", "transport",
+        "_deadlines", "_forget", "address", "address_text", "born", "deadline", "early", "key",
+        "memory", "receiver", "rested", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +69,7 @@ class OriginConnection(asyncio.Protocol):
         self.receiver: Receiver | None = None
         self.rested = False  # it was in the pool: the origin may have closed it meanwhile
         self.memory = SectionMemory(ALT_SVC)
+        self.early = b""  # what came before anybody used the connection: from a parent's answer
         self.deadline = float("inf")
         self.born = 0.0
         self._deadlines = deadlines

@@ -68,6 +68,10 @@ class OriginPool:
             resting.append(origin)
             self._rest(origin, now)
 
+    def resting(self) -> list[OriginConnection]:
+        """Return every connection that rests just now."""
+        return [origin for resting in self._idle.values() for origin in resting]
+
     def close(self) -> None:
         """End every connection that rests."""
         for resting in list(self._idle.values()):

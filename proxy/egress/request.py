@@ -9,12 +9,13 @@ from collections.abc import Coroutine
 from typing import Protocol
 
 from proxy.egress import internal
+from proxy.egress.asker import Asker
 from proxy.egress.context import Context
 from proxy.egress.dial import Undialled, dial, is_allowed
 from proxy.egress.errand import NO_PREFIX, Errand
 from proxy.egress.exchange import Client, Order, via
 from proxy.egress.obligations import read
-from proxy.egress.origin import OriginConnection, OriginKey
+from proxy.egress.origin import OriginConnection
 from proxy.errors import PeerError
 from proxy.flow import Flow
 from proxy.wire.fields import Field, request_malformed, write_fields
@@ -40,25 +41,23 @@ UNKNOWN_OBLIGATION = Decision(
     Verdict.DENY, Reason.INTERNAL_ERROR, text="its rule asks for what this version cannot do"
 )
 CHANGED = Decision(Verdict.DENY, Reason.GENERATION_CHANGED)
-PRESENTED = Decision(Verdict.DENY, Reason.IDENTITY_UNKNOWN)
 
 _ALLOW = Verdict.ALLOW
 _TRACE = Decision(Verdict.DENY, Reason.METHOD_NOT_ALLOWED, text="TRACE is never forwarded")
 _LOCAL = Decision(Verdict.ALLOW, Reason.LOCAL)
 _HOPS = re.compile(rb"\d{1,9}")
-_CREDENTIALS = b"proxy-authorization"
 _SWITCHABLE = b"websocket"  # RFC 6455; h2c would carry requests past us (RFC 7540, section 3.2)
 
 
 class Requester(Client, Protocol):
     """The client's connection, as a request needs it."""
 
-    principal: Principal
+    asker: Asker
     authority: tuple[DomainName | Address, int] | None
     errand: Errand | None
 
-    def new_flow(self, principal: Principal) -> Flow:
-        """Return the flow of a new errand."""
+    def new_flow(self, principal: Principal, flow: str = "") -> Flow:
+        """Return the flow of a new errand; `flow` is its id where it has one already."""
 
     def start(self, work: Coroutine[None, None, None]) -> None:
         """Let `work` decide what becomes of the request; nothing else is read meanwhile."""
@@ -81,12 +80,14 @@ def serve(client: Requester, head: RequestHead) -> None:
     """
     if head.method == "CONNECT":  # only inside of one (RFC 9110, section 9.3.6)
         raise request_malformed("a CONNECT inside a tunnel")
-    errand, target = _errand(client, head)
-    facts = _facts(errand, head.method, target)
-    if head.fields != errand.fields and presents_credentials(head):
-        flow = client.new_flow(client.context.identifier.presented_unknown())
-        client.refuse(flow, facts, PRESENTED, head)
-    elif head.method == "TRACE":
+    principal = client.asker.of(head.fields)
+    if isinstance(principal, Decision):  # a credential that counts for nobody
+        stranger = client.context.identifier.presented_unknown()
+        errand, facts, _ = _read(client, head, stranger)
+        client.refuse(errand.flow, facts, principal, head)
+        return
+    errand, facts, target = _read(client, head, principal)
+    if head.method == "TRACE":
         client.refuse(errand.flow, facts, _TRACE, head)
     elif errand.connect.host == OUR_ZONE and errand.connect.port == HTTP_PORT:
         _answer(client, errand, facts, head)
@@ -94,9 +95,11 @@ def serve(client: Requester, head: RequestHead) -> None:
         _decide(client, errand, facts, head, target)
 
 
-def presents_credentials(head: RequestHead) -> bool:
-    """Return whether the request says who sends it (RFC 9110, section 11.7.2)."""
-    return _CREDENTIALS in [name for name, _ in head.fields]
+def _read(
+    client: Requester, head: RequestHead, principal: Principal
+) -> tuple[Errand, Request, bytes]:
+    errand, target = _errand(client, head, principal)
+    return errand, _facts(errand, head.method, target), target
 
 
 def _decide(
@@ -149,24 +152,33 @@ def send_again(client: Requester, order: Order) -> None:
 
 async def _send_fresh(client: Requester, order: Order) -> None:
     context, errand = client.context, order.errand
-    generation = context.authorizer.generation
+    before = context.state
     types = errand.passage.types if errand.passage is not None else frozenset[int]()
     origin = await dial(context, errand, types)
     if isinstance(origin, Undialled):
         client.refuse(errand.flow, origin.facts, origin.decision, _head_of(order))
-    elif context.authorizer.generation != generation and not _holds(context, order, origin):
+    elif origin.early:
+        origin.end()
+        failure = context.authorizer.fails(Reason.UPSTREAM_MALFORMED, "octets before the request")
+        client.refuse(errand.flow, order.facts, failure, _head_of(order))
+    elif context.state != before and not _holds(client, order, origin):
         origin.end()
         client.refuse(errand.flow, order.facts, CHANGED, _head_of(order))
     else:
         client.begin(order, origin)
 
 
-def _holds(context: Context, order: Order, origin: OriginConnection) -> bool:
-    """Return whether the rules of now would let the order go the same way."""
-    errand = order.errand
-    return is_allowed(context, errand, origin) and all(
-        context.authorizer.authorize(errand.flow, facts).verdict is _ALLOW
-        for facts in (errand.connect, order.facts)
+def _holds(client: Requester, order: Order, origin: OriginConnection) -> bool:
+    """Return whether the rules and tokens of now would let the order go the same way."""
+    context, errand = client.context, order.errand
+    is_asker = client.asker.again(client.asker.value) == errand.connect.principal
+    return (
+        is_asker
+        and is_allowed(context, errand, origin)
+        and all(
+            context.authorizer.authorize(errand.flow, facts).verdict is _ALLOW
+            for facts in (errand.connect, order.facts)
+        )
     )
 
 
@@ -178,11 +190,12 @@ def _pooled(context: Context, errand: Errand) -> OriginConnection | None:
     return None
 
 
-def _errand(client: Requester, head: RequestHead) -> tuple[Errand, bytes]:
+def _errand(client: Requester, head: RequestHead, principal: Principal) -> tuple[Errand, bytes]:
     """Return the errand of a request, and its target in origin-form."""
     errand, target = client.errand, head.target
     if (
         errand is not None
+        and (errand.connect.principal is principal or errand.connect.principal == principal)
         and target.startswith(errand.prefix)
         and head.host == errand.host_value
         and b"#" not in target
@@ -190,22 +203,25 @@ def _errand(client: Requester, head: RequestHead) -> tuple[Errand, bytes]:
         return errand, target[len(errand.prefix) - 1 :]
     host, port, rest = _read_target(client, head)
     check_host(head, host, port)
-    if errand is None or (errand.connect.host, errand.connect.port) != (host, port):
-        errand = client.errand = new_errand(client, host, port)
+    if errand is None or not is_for(errand.connect, principal, host, port):
+        errand = client.errand = new_errand(client, principal, host, port)
     spelled = rest.startswith(b"/") and target.endswith(rest)
     errand.prefix = target[: len(target) - len(rest) + 1] if spelled else NO_PREFIX
     errand.host_value = head.host
     return errand, rest
 
 
-def new_errand(client: Requester, host: DomainName | Address, port: int) -> Errand:
-    """Return the errand of a client to an origin."""
-    principal = client.principal
-    return Errand(
-        client.new_flow(principal),
-        Connect(principal, host, port),
-        OriginKey(principal, host, port),
-    )
+def is_for(connect: Connect, principal: Principal, host: DomainName | Address, port: int) -> bool:
+    """Return whether `connect` asks whether `principal` may reach `host` and `port`."""
+    return (connect.principal, connect.host, connect.port) == (principal, host, port)
+
+
+def new_errand(
+    client: Requester, principal: Principal, host: DomainName | Address, port: int
+) -> Errand:
+    """Return the errand of `principal` to an origin."""
+    route = client.context.routes.get(principal, host, port)
+    return Errand(client.new_flow(principal), route.connect, route.key, route)
 
 
 def _read_target(client: Requester, head: RequestHead) -> tuple[DomainName | Address, int, bytes]:
@@ -237,7 +253,7 @@ def _answer(client: Requester, errand: Errand, facts: Request, head: RequestHead
     context = client.context
     context.authorizer.record(errand.flow, facts, _LOCAL)
     context.metrics.proxy_requests.add("internal", "allowed")
-    client.respond(head, internal.answer(context, client.principal, head, facts.path))
+    client.respond(head, internal.answer(context, facts.principal, head, facts.path))
 
 
 def _hops(head: RequestHead) -> int | None:

@@ -5,13 +5,17 @@ from typing import Protocol, override
 
 from proxy.egress.admission import Admission
 from proxy.egress.context import Context
-from proxy.egress.linger import Linger
-from proxy.flow import Flow
+from proxy.egress.evidence import Opened, Passed, record_closing
+from proxy.egress.known import Route
+from proxy.egress.linger import Linger, reset
+from proxy.egress.obligations import Passage, read
+from proxy.egress.standing import Standing, disowned, withdrawn
 from rules.decision import Decision, Reason, Verdict
-from rules.facts import Connect, Request
+from rules.facts import Connect
 
 # RFC 8446, sections 5.1 and 6.2: a record with the fatal alert access_denied(49)
 ACCESS_DENIED = bytes((21, 3, 3, 0, 2, 2, 49))
+_SEEN = Passage()  # of a tunnel that a request was upgraded to: its opening was read
 _LOOKS = 8  # times per idle limit that a tunnel is looked at
 
 
@@ -64,11 +68,11 @@ class Gate(Protocol):
 
 
 class Tunnel:
-    """A tunnel and its evidence: `recorded` is the id of the audit line that opened it."""
+    """A tunnel, its limits and its evidence."""
 
     __slots__ = (
-        "_admission", "_born", "_closed", "_decision", "_facts", "_gate", "_quiet_since", "_seen",
-        "client", "context", "deadline", "flow", "origin", "recorded",
+        "_admission", "_born", "_closed", "_gate", "_opened", "_quiet_since", "_route", "_seen",
+        "_standing", "client", "context", "deadline", "origin",
     )  # fmt: skip
     is_busy = False  # a tunnel may last for a day: the end does not wait for it
 
@@ -76,18 +80,16 @@ class Tunnel:
         self,
         context: Context,
         admission: Admission,
-        flow: Flow,
-        facts: Connect | Request,
-        decision: Decision,
-        recorded: str,
+        opened: Opened,
+        standing: Standing,
+        route: Route | None = None,
     ) -> None:
         self.context = context
         self._admission = admission
-        self._facts = facts
-        self._decision = decision
+        self._opened = opened
+        self._standing = standing
+        self._route = route
         self._gate: Gate | None = None
-        self.flow = flow
-        self.recorded = recorded
         self._born = self._quiet_since = asyncio.get_running_loop().time()
         self._seen = 0
         self._closed = False
@@ -105,16 +107,23 @@ class Tunnel:
         origin.transport.set_write_buffer_limits(high=self.context.limits.tunnel_buffer_octets)
         client.transport.set_protocol(client)
         origin.transport.set_protocol(origin)
-        self._set_deadline(self._born)
+        self.deadline = self._born + self.context.first_look_s
         self.context.deadlines.add(self)
 
-    def become(self, client: Side, origin: Side) -> None:
-        """Let other sides do the relaying; the octets counted so far stay counted."""
-        for old, new in ((self.client, client), (self.origin, origin)):
-            new.octets, new.ended = old.octets, old.ended
-            new.transport.set_protocol(new)
-        self.client = client
-        self.origin = origin
+    def gate_passed(self) -> None:
+        """Let the tunnel last: the client's first octets were judged."""
+        self._gate = None
+
+    def bare(self) -> None:
+        """Let bare sides do the relaying from now on; what was counted so far stays counted."""
+        client, origin = self.client, self.origin
+        near, far = client.transport, origin.transport
+        self.client = bare = Side(self, near, far)
+        bare.octets, bare.ended = client.octets, client.ended
+        near.set_protocol(bare)
+        self.origin = bare = Side(self, far, near)
+        bare.octets, bare.ended = origin.octets, origin.ended
+        far.set_protocol(bare)
         self._gate = None
 
     def dissolve(self) -> None:
@@ -157,7 +166,7 @@ class Tunnel:
             return
         context = self.context
         decision = Decision(Verdict.DENY, reason)
-        context.authorizer.record(self.flow, self._facts, decision, text=text)
+        context.authorizer.record(self._opened.flow, self._opened.facts, decision, text=text)
         context.metrics.tunnel_cuts.add(reason)
         self._closed = True
         context.deadlines.discard(self)
@@ -166,6 +175,29 @@ class Tunnel:
         client = self.client.transport
         client.write(ACCESS_DENIED)
         Linger(context, self._admission, client).begin()
+
+    def stale(self) -> Decision | None:
+        """Return why the tunnel may not go on by the rules of now; None if it may."""
+        if self._closed:
+            return None
+        facts = self._opened.facts
+        is_connect = isinstance(facts, Connect)
+        passage = read(self._opened.decision.obligations) if is_connect else _SEEN
+        return withdrawn(self.context, self._standing, facts, passage)
+
+    def disowned(self) -> Decision | None:
+        """Return why its asker is not who it was any more; None while it is."""
+        return None if self._closed else disowned(self._standing, self._opened.facts.principal)
+
+    def sever(self, decision: Decision) -> None:
+        """End both connections with a reset, and record why."""
+        self.context.authorizer.record(self._opened.flow, self._opened.facts, decision)
+        self.context.metrics.tunnel_cuts.add(decision.reason)
+        self._closed = True
+        self.context.deadlines.discard(self)
+        self._report()
+        reset(self.client.transport)
+        reset(self.origin.transport)
 
     def expired(self, now: float) -> None:
         """Keep the limits in time, which are looked at a few times per idle limit."""
@@ -215,19 +247,12 @@ class Tunnel:
         """Write the closing line: it stands under the id of the one that opened the tunnel."""
         context = self.context
         up, down = self.client.octets, self.origin.octets
-        duration_s = asyncio.get_running_loop().time() - self._born
+        now = asyncio.get_running_loop().time()
         context.metrics.tunnels.add(-1)
         context.metrics.octets.add("up", n=up)
         context.metrics.octets.add("down", n=down)
-        context.authorizer.record(
-            self.flow,
-            self._facts,
-            self._decision,
-            id=self.recorded,
-            octets_up=up,
-            octets_down=down,
-            duration=round(duration_s, 6),
-        )
+        passed = Passed(up, down, round(now - self._born, 6))
+        record_closing(context, self._opened, self._route, passed, now)
 
     def _is_unsent(self) -> bool:
         both = (self.client.transport, self.origin.transport)

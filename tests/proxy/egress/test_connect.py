@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from proxy.egress.connect import ESTABLISHED
+from proxy.egress.tunnel import Tunnel
 from rules.address import parse_address
 from rules.decision import Decision, Reason, Verdict
 from rules.ruleset import AllowRule
@@ -401,3 +402,27 @@ async def test_our_own_host_is_reached_inside_connect_80(tmp_path: Path) -> None
         client = await established(world, "sallyport.internal:80")
         client.send(b"GET / HTTP/1.1\r\nHost: sallyport.internal\r\n\r\n")
         assert (await client.reply()).status == 200
+
+
+async def test_what_an_origin_says_first_on_port_80_is_no_response(
+    tmp_path: Path, port_80: str
+) -> None:
+    """threats.md, "HTTP itself": a response that nobody asked for is never taken for one."""
+
+    async def script(reader: StreamReader, writer: StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno")
+        await reader.read()
+
+    origin, good = Origin(script), Origin()
+    origin.script = script
+    rule = allow("example.com", ports=[80], addresses=[LOOPBACK])
+    async with origin.running(port_80, 80), opened(tmp_path, rule) as world:
+        world.names.table["example.com"] = [port_80]
+        client = await established(world, "example.com:80")
+        present = world.egress.deadlines.present()
+        waiting = next(each for each in present if isinstance(each, Tunnel))
+        await settled(lambda: bool(getattr(waiting.origin, "held", b"")))
+        origin.script = good.serve
+        client.send(b"GET /a HTTP/1.1\r\nHost: example.com\r\n\r\n")
+        assert (await client.reply()).body == b"ok"
+        assert origin.connections == 2

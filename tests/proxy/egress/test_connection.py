@@ -497,3 +497,28 @@ async def test_connect_inside_a_tunnel_is_malformed_in_any_form(tmp_path: Path) 
             assert (await client.reply()).status == 200
             client.send(f"CONNECT {target} HTTP/1.1\r\nHost: sallyport.internal\r\n\r\n".encode())
             assert (await client.reply()).field("x-deny-reason") == "request-malformed"
+
+
+@pytest.mark.parametrize(
+    ("octets", "target"),
+    [
+        (b"CONNECT u:secret@a..example:443 HTTP/1.1\r\nHost: a\r\n\r\n", "a..example:443"),
+        (b"GET ftp://u:p@a.example/x?secret HTTP/1.1\r\nHost: a\r\n\r\n", "GET a.example/x"),
+        (
+            b"GET http://a.example/ HTTP/1.1\r\nHost: b.example\r\n\r\n",
+            "GET http://a.example/",
+        ),
+        (b"GET\r\n\r\n", ".:0"),
+    ],
+)
+async def test_what_names_no_origin_is_recorded_as_it_was_said(
+    tmp_path: Path, octets: bytes, target: str
+) -> None:
+    """threats.md, "Evidence as a weapon": control bytes and secrets stay out."""
+    async with opened(tmp_path, allow("example.com")) as world:
+        reply = await world.ask(octets)
+        assert reply.status in {400, 421}
+        assert msgspec.json.decode(reply.body)["target"] == target
+        line = (await world.lines())[0]
+        assert line["target"] == target
+        assert "secret" not in str(line)

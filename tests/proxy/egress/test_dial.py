@@ -1,5 +1,6 @@
 """From an allowed origin to a connection to an address that was decided on."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -8,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from proxy.egress.dial import Undialled, dial, endpoint, interleave, is_allowed
+from proxy.egress.dial import KnownDial, Undialled, dial, endpoint, interleave, is_allowed
 from proxy.egress.errand import Errand
 from proxy.egress.origin import OriginConnection, OriginKey
 from proxy.flow import Flow, Plane
@@ -17,7 +18,16 @@ from rules.decision import Decision, Reason, Verdict
 from rules.facts import Connect, Evidence, Principal
 from rules.name import parse
 from rules.rtype import AAAA, A
-from tests.proxy.egress.world import LOOPBACK, QUICK, Origin, addresses, opened
+from tests.proxy.egress.world import (
+    LOOPBACK,
+    QUICK,
+    Origin,
+    World,
+    addresses,
+    connect,
+    opened,
+    settled,
+)
 from tests.rules.written import allow
 
 ME = Principal("me", (Evidence.LISTENER,))
@@ -155,11 +165,13 @@ async def test_a_decision_holds_on_the_same_grounds_only(tmp_path: Path) -> None
 async def test_the_fact_says_whose_address_it_is(tmp_path: Path) -> None:
     async with opened(tmp_path) as world:
         world.own.interfaces = {parse_address("192.0.2.1")}
-        own = endpoint(world.egress, errand_to(world.port), parse_address("127.0.0.1"))
+        own = endpoint(world.egress, errand_to(world.port).connect, parse_address("127.0.0.1"))
         assert (own.own_listener, own.own_interface) == (True, False)
-        interface = endpoint(world.egress, errand_to(443), parse_address("192.0.2.1"))
+        interface = endpoint(world.egress, errand_to(443).connect, parse_address("192.0.2.1"))
         assert (interface.own_listener, interface.own_interface) == (False, True)
-        literal = endpoint(world.egress, errand_to(443, "192.0.2.7"), parse_address("192.0.2.7"))
+        literal = endpoint(
+            world.egress, errand_to(443, "192.0.2.7").connect, parse_address("192.0.2.7")
+        )
         assert literal.name is None
 
 
@@ -179,3 +191,43 @@ def hanging() -> Iterator[int]:
             waiting.setblocking(False)
             waiting.connect_ex((HANGING, port))
         yield port
+
+
+class KnownAddress:
+    """A known dial to an address where nobody answers, and what it came to."""
+
+    def __init__(self, world: World, port: int) -> None:
+        self.found: list[OriginConnection | Undialled] = []
+        target = (parse_address(HANGING), HANGING)
+        self.dial = KnownDial(world.egress, errand_to(port), target, self.found.append)
+        self.dial.begin()
+
+
+async def test_a_known_dial_is_ended_by_who_began_it(tmp_path: Path) -> None:
+    with hanging() as port:
+        async with opened(tmp_path, allow("example.com", ports=[port])) as world:
+            late, left = KnownAddress(world, port), KnownAddress(world, port)
+            late.dial.late()
+            left.dial.cancel()
+            await asyncio.sleep(0)
+            assert left.found == []
+            assert len(late.found) == 1
+            assert isinstance(late.found[0], Undialled)
+            assert late.found[0].decision.reason is Reason.UPSTREAM_TIMEOUT
+
+
+async def test_a_connect_to_a_known_address_has_its_limit_too(tmp_path: Path) -> None:
+    limits = msgspec.structs.replace(QUICK, connect_s=0.05)
+    with hanging() as port:
+        rule = allow("example.com", ports=[port], addresses=[LOOPBACK])
+        async with opened(tmp_path, rule, limits=limits) as world:
+            world.names.table["example.com"] = [HANGING]
+            for _ in range(2):
+                reply = await world.ask(connect(f"example.com:{port}"))
+                assert (reply.status, reply.field("x-deny-reason")) == (504, "upstream-timeout")
+            assert len(world.names.asked) == 1
+            client = await world.client()
+            client.send(connect(f"example.com:{port}"))
+            await settled(lambda: any(each.is_busy for each in world.egress.deadlines.present()))
+            client.reset()
+            await settled(lambda: not world.egress.connections)

@@ -254,6 +254,11 @@ async def test_a_response_that_breaks_off_is_seen_to(tmp_path: Path) -> None:
         client.send(get(f"example.com:{origin.port}"))
         assert (await client.head()).startswith(b"HTTP/1.1 200 OK\r\n")
         assert await client.rest() == b"half"
+        failed = [line for line in await world.lines() if line["verdict"] == "fail"]
+        assert [(line["fact"], line["reason"]) for line in failed] == [
+            ("request", "upstream-unreachable")
+        ]
+        assert world.metrics.proxy_requests.value("forward", "failed") == 1
 
 
 async def test_malformed_chunks_of_an_origin_break_the_response_off(tmp_path: Path) -> None:
@@ -344,27 +349,6 @@ async def switching(world: World, origin: Origin) -> bytes:
         head += await client.exactly(len(b"hello:early"))
     client.abort()
     return head
-
-
-async def test_becomes_a_tunnel_after_101(tmp_path: Path) -> None:
-    origin = Origin()
-
-    async def script(reader: StreamReader, writer: StreamWriter) -> None:
-        head = await origin.read_head(reader)
-        assert b"connection: upgrade\r\nupgrade: websocket\r\n" in head
-        fields = b"Connection: Upgrade\r\nUpgrade: WebSocket\r\nSec-WebSocket-Accept: y\r\n"
-        writer.write(b"HTTP/1.1 101 Switching Protocols\r\n" + fields + b"\r\nhello:")
-        writer.write(await reader.readexactly(5))
-        await reader.read()
-
-    origin.script = script
-    async with origin.running(), opened(tmp_path, web(origin)) as world:
-        answer = await switching(world, origin)
-        assert answer.endswith(b"\r\n\r\nhello:early")
-        assert b"sec-websocket-accept: y" in answer.lower()
-        await settled(lambda: world.metrics.tunnels.value == 0)
-        closed = [line for line in await world.lines() if "octets_up" in line]
-        assert (closed[0]["octets_up"], closed[0]["octets_down"]) == (5, 11)
 
 
 async def test_an_upgrade_that_is_answered_with_200_stays_http(tmp_path: Path) -> None:

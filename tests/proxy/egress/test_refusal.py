@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from proxy.egress.refusal import RETRY_AFTER_S, STATUS, Answer, printable, problem, refuse
+from proxy.egress.refusal import RETRY_AFTER_S, Answer, printable, refuse
+from proxy.problem import STATUS, problem
 from rules.decision import Decision, Reason, Verdict
 
 ID = "0192f3a0000070008000000000000001"

@@ -6,15 +6,18 @@ import socket
 import ssl
 import struct
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
+from msgspec import structs
 
 from proxy.audit import Audit, AuditSettings
 from proxy.authorize import Authorizer
+from proxy.egress.parent import Parent
 from proxy.egress.plane import Egress
 from proxy.flow import Flow
 from proxy.identify import Identifier
@@ -22,6 +25,7 @@ from proxy.limits import Limits
 from proxy.metrics import Metrics
 from proxy.refusals import Refusals
 from proxy.resolver.resolution import Resolution
+from proxy.tokens import Token, Tokens, digest
 from proxy.transport.listen import Listener, bind_tcp
 from proxy.transport.own import OwnSockets
 from proxy.transport.peer import PeerTable
@@ -231,6 +235,9 @@ class World:
         self.names: Names
         self.egress: Egress
         self.listener: Listener
+        self.identifier: Identifier
+        self.tokens = Tokens(time.time)
+        self.where = ""  # of the listener
         self.own = OwnSockets(set(), set())
         self.clients: list[Peer] = []
 
@@ -241,7 +248,27 @@ class World:
 
     def use(self, generation: int, *rules: AllowRule | DenyRule) -> None:
         """Put `rules` of the app `me` in force."""
-        self.authorizer.use(index_rules(Ruleset(generation, {"me": _app("", rules)})))
+        self.use_all(generation, self.listener_app(*rules))
+
+    def use_all(self, generation: int, *apps: App) -> None:
+        """Put exactly these apps in force, for decisions and for identities."""
+        ruleset = Ruleset(generation, {app.name: app for app in apps})
+        self.authorizer.use(index_rules(ruleset))
+        self.identifier.use(ruleset)
+
+    def listener_app(self, *rules: AllowRule | DenyRule) -> App:
+        """Return the app `me`, which is who comes to the listener, with `rules`."""
+        return _app(self.where, rules)
+
+    def give_tokens(self, *names: str) -> None:
+        """Let exactly these tokens be valid; the secret of each is `spt_` and its name."""
+        self.tokens.use(
+            {
+                digest(f"spt_{name}"): Token(id=f"{name}.1", name=name, created=0, expires=1e12)
+                for name in names
+            },
+            self.tokens.now(),
+        )
 
     async def client(self) -> Peer:
         """Return a connection to the proxy, which ends with the world."""
@@ -263,6 +290,17 @@ class World:
         return [msgspec.json.decode(line) for line in self.file.read_bytes().splitlines()]
 
 
+def token_app(name: str, *rules: AllowRule | DenyRule) -> App:
+    """Return an app that is who presents the token of its name, with `rules`."""
+    line = IdentityLine(f"{name}.yaml:3", token=name)
+    return structs.replace(_app("", rules), name=name, identity=(line,))
+
+
+def basic(user: str, secret: str, field: str = "Proxy-Authorization") -> str:
+    """Return the field that presents a token as HTTP clients do (RFC 7617)."""
+    return f"{field}: Basic {b64encode(f'{user}:{secret}'.encode()).decode()}"
+
+
 def _app(listener: str, rules: Iterable[AllowRule | DenyRule]) -> App:
     every = tuple(rules)
     return App(
@@ -275,20 +313,25 @@ def _app(listener: str, rules: Iterable[AllowRule | DenyRule]) -> App:
 
 @asynccontextmanager
 async def opened(
-    folder: Path, *rules: AllowRule | DenyRule, limits: Limits = QUICK
+    folder: Path,
+    *rules: AllowRule | DenyRule,
+    limits: Limits = QUICK,
+    parent: Parent | None = None,
 ) -> AsyncIterator[World]:
     """Run a proxy whose listener is the app `me` with `rules`."""
     world = World(folder, limits)
     sock = bind_tcp(LOCAL, 0)
     where = f"{LOCAL}:{sock.getsockname()[1]}"
+    world.where = where
     ruleset = Ruleset(1, {"me": _app(where, rules)})
     world.authorizer = Authorizer(index_rules(ruleset), world.audit, world.refusals, world.metrics)
     world.names = Names(world.authorizer)
     peers = PeerTable(limits, time.time, lambda _: None)
     world.own.listeners.add((parse_address(LOCAL), sock.getsockname()[1]))
+    world.identifier = Identifier(ruleset, peers, world.tokens)
     world.egress = Egress(
-        world.authorizer, Identifier(ruleset, peers), world.names, world.own, limits,
-        world.metrics, world.refusals, time.time, os.urandom,
+        world.authorizer, world.identifier, world.names, world.own, limits,
+        world.metrics, world.refusals, time.time, os.urandom, parent,
     )  # fmt: skip
     world.audit.start()
     world.listener = Listener(

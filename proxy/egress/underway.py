@@ -1,0 +1,57 @@
+"""A client's connection, as far as the request goes that is under way on it."""
+
+import asyncio
+
+from proxy.egress.asker import Asker
+from proxy.egress.context import Context
+from proxy.egress.exchange import Exchange, Order
+from proxy.egress.linger import reset
+from rules.decision import Decision, Reason
+
+
+class UnderWay(asyncio.Protocol):
+    """What ends a request before its response has ended."""
+
+    __slots__ = ("_exchange", "_gone", "asker", "context", "transport")
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._exchange: Exchange | None = None
+        self._gone = False  # nothing more is done for this connection
+        self.asker: Asker
+        self.transport: asyncio.Transport
+
+    def broken(self, order: Order, reason: Reason, text: str) -> None:
+        """Let the client see that the response is not complete (RFC 9112, section 8)."""
+        self._exchange = None
+        context = self.context
+        decision = context.authorizer.fails(reason, text)
+        context.authorizer.record(order.errand.flow, order.facts, decision, text=text)
+        context.metrics.proxy_requests.add("forward", "failed")
+        self.transport.abort()
+
+    def _drop_exchange(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_lost()
+            if exchange.begun:
+                self.transport.abort()  # a refusal would be read as content of the response
+
+    # The sweep's side: proxy.egress.sweep.Sweepable
+
+    def stale(self) -> Decision | None:
+        """Return why the request under way may not go on by the rules of now; None if it may."""
+        # One that is being dialled is compared before it is sent.
+        return None if self._exchange is None else self._exchange.stale()
+
+    def disowned(self) -> Decision | None:
+        """Return why the asker of the request under way is not who it was; None while it is."""
+        return None if self._exchange is None else self._exchange.disowned()
+
+    def sever(self, decision: Decision) -> None:
+        """End the request under way at both sides, and record why."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.sever(decision)
+        self._gone = True
+        reset(self.transport)
