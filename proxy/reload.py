@@ -1,15 +1,19 @@
 """Rule files from disk to a ruleset: what may be read, and what the first run finds.
 
-A file or folder that every user may write is no rule of anybody's: it is a load error.
+A file or folder that every user may write is no rule of anybody's: it is a load error.  Under
+`--system` so is what its group may write, or what is not root's: whoever could change it, or put
+another file in its place, would be the admin.
 Packs and the public suffix list are data of the installation, read here and handed to
 `rules` as values.
 """
 
 import contextlib
 import errno
+import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from importlib import resources
 from pathlib import Path
 
@@ -43,12 +47,33 @@ apps:
 """
 
 
+class Sources(Struct, frozen=True):
+    """What stands in the files, before anything of it is understood.
+
+    `problems` are those of reading; `notes` are for the operator; `in_memory`: the first rules,
+    which could not be written.  `digest` is of all that the rules come from.
+    """
+
+    sources: tuple[SourceText, ...]
+    problems: tuple[Problem, ...]
+    packs: Mapping[str, SourceText]
+    digest: str
+    notes: tuple[str, ...] = ()
+    in_memory: bool = False
+
+
 class RuleFiles(Struct, frozen=True):
-    """What was read: the files' names and what they say; `notes` are for the operator."""
+    """What was read: the files' names and what they say; `notes` are for the operator.
+
+    `digest` is of all that the rules come from: equal ones are the same rules.  `in_memory`: the
+    first rules, which could not be written.
+    """
 
     loaded: Loaded
     files: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    digest: str = ""
+    in_memory: bool = False
 
 
 def public_suffixes() -> PublicSuffixes:
@@ -58,28 +83,61 @@ def public_suffixes() -> PublicSuffixes:
 
 
 def read_rules(
-    folders: Sequence[str], generation: int, suffixes: PublicSuffixes, *, first_run: bool
+    folders: Sequence[str],
+    generation: int,
+    suffixes: PublicSuffixes,
+    *,
+    first_run: bool,
+    system: bool = False,
 ) -> RuleFiles:
     """Read every `*.yaml` of `folders`; with `first_run`, write one where there is none.
 
     Raises:
         RuleSyntaxError: with every problem of every file, unreadable ones among them.
     """
+    found = read_sources(folders, first_run=first_run, system=system)
+    return load_sources(found, generation, suffixes)
+
+
+def read_sources(folders: Sequence[str], *, first_run: bool, system: bool = False) -> Sources:
+    """Read the files of `folders`, and understand nothing yet."""
     notes: tuple[str, ...] = ()
-    sources, problems = _read_folders(folders, missing_is_fine=first_run)
+    in_memory = False
+    sources, problems = _read_folders(folders, missing_is_fine=first_run, system=system)
     if first_run and not sources and not problems:
-        source, notes = _write_first(Path(folders[0]))
+        source, notes, in_memory = _write_first(Path(folders[0]))
         sources = [source]
+    packs = _packs()
+    digest = _digest([*sources, *packs.values()])
+    return Sources(tuple(sources), tuple(problems), packs, digest, notes, in_memory)
+
+
+def load_sources(found: Sources, generation: int, suffixes: PublicSuffixes) -> RuleFiles:
+    """Return the rules that the files spell.
+
+    Raises:
+        RuleSyntaxError: with every problem of every file, unreadable ones among them.
+    """
     try:
-        loaded = load(sources, suffixes, generation, _packs())
+        loaded = load(found.sources, suffixes, generation, found.packs)
     except RuleSyntaxError as error:
-        raise RuleSyntaxError((*problems, *error.problems)) from None
-    if problems:
-        raise RuleSyntaxError(tuple(problems))
-    return RuleFiles(loaded, tuple(source.file for source in sources), notes)
+        raise RuleSyntaxError((*found.problems, *error.problems)) from None
+    if found.problems:
+        raise RuleSyntaxError(found.problems)
+    files = tuple(source.file for source in found.sources)
+    return RuleFiles(loaded, files, found.notes, found.digest, found.in_memory)
 
 
-def check_listeners(ruleset: Ruleset, listening: set[str]) -> None:
+def _digest(sources: Sequence[SourceText]) -> str:
+    hashed = hashlib.sha256()
+    for source in sources:
+        for text in (source.file, source.text):
+            octets = text.encode(errors="surrogatepass")
+            hashed.update(len(octets).to_bytes(8) + octets)
+    return hashed.hexdigest()
+
+
+def check_listeners(ruleset: Ruleset, listening: AbstractSet[str]) -> None:
     """Check that every listener that names an app is one that we bind.
 
     Raises:
@@ -95,9 +153,9 @@ def check_listeners(ruleset: Ruleset, listening: set[str]) -> None:
         raise RuleSyntaxError(tuple(problems))
 
 
-def _not_listening(line: IdentityLine, listening: set[str]) -> Problem:
+def _not_listening(line: IdentityLine, listening: AbstractSet[str]) -> Problem:
     file, _, number = line.id.rpartition(":")
-    message = f"listener {line.listener} stands in no do53 or proxy list of `listen:`"
+    message = f"listener {line.listener} stands in no list of agents' sockets in `listen:`"
     others = f", or name one of {', '.join(sorted(listening))}" if listening else ""
     cure = f"add it to `listen:` in sallyport.yaml{others}"
     return Problem(Place(file, int(number), 1), message, cure)
@@ -115,13 +173,13 @@ def _packs() -> dict[str, SourceText]:
 
 
 def _read_folders(
-    folders: Sequence[str], *, missing_is_fine: bool
+    folders: Sequence[str], *, missing_is_fine: bool, system: bool = False
 ) -> tuple[list[SourceText], list[Problem]]:
     sources: list[SourceText] = []
     problems: list[Problem] = []
     for folder in map(Path, folders):
         try:
-            found = _rule_files(folder)
+            found = _rule_files(folder, system=system)
         except FileNotFoundError:
             if not missing_is_fine:
                 problems.append(_problem(folder, "the folder does not exist", f"mkdir -p {folder}"))
@@ -131,7 +189,7 @@ def _read_folders(
             continue
         for path in found:
             try:
-                sources.append(SourceText(_shown(path), _read(path)))
+                sources.append(SourceText(_shown(path), _read(path, system=system)))
             except (OSError, UnicodeDecodeError, _UnfitError) as error:
                 problems.append(_from_error(path, error))
     return sources, problems
@@ -146,24 +204,24 @@ class _UnfitError(Exception):
         self.cure = cure
 
 
-def _rule_files(folder: Path) -> list[Path]:
-    mode = folder.stat().st_mode
-    if not stat.S_ISDIR(mode):
+def _rule_files(folder: Path, *, system: bool) -> list[Path]:
+    status = folder.stat()
+    if not stat.S_ISDIR(status.st_mode):
         raise _UnfitError("is no folder", "name a folder of *.yaml files")
     if not os.access(folder, os.R_OK | os.X_OK):
         raise _UnfitError("cannot be read", f"chmod u+rx {folder}, or chown it")
-    _refuse_world_writable(folder, mode)
+    _refuse_others(folder, status, system=system)
     # As a shell expands `*.yaml`: a hidden file is an editor's, of a change that is not saved yet.
     return sorted(path for path in folder.glob("*.yaml") if not path.name.startswith("."))
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, *, system: bool) -> str:
     # What is checked is the file that is read: one descriptor, and no wait on a FIFO.
     with open(path, "rb", opener=_without_waiting) as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if not stat.S_ISREG(mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise _UnfitError("is no regular file", "write the rules into a regular file")
-        _refuse_world_writable(path, mode)
+        _refuse_others(path, status, system=system)
         octets = file.read(FILE_OCTETS + 1)
     if len(octets) > FILE_OCTETS:
         raise _UnfitError(f"is larger than {FILE_OCTETS} octets", "split the file")
@@ -174,9 +232,34 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _refuse_world_writable(path: Path, mode: int) -> None:
-    if mode & stat.S_IWOTH:
-        raise _UnfitError("every user may write it, so it is nobody's rule", f"chmod o-w {path}")
+def _refuse_others(path: Path, status: os.stat_result, *, system: bool) -> None:
+    shown = _shown(path)
+    if status.st_mode & stat.S_IWOTH:
+        raise _UnfitError("every user may write it, so it is nobody's rule", f"chmod o-w {shown}")
+    if system:
+        _refuse_foreign(shown, status)
+        _refuse_weak_parents(path)
+
+
+def _refuse_foreign(shown: str, status: os.stat_result) -> None:
+    if status.st_uid != 0:
+        message = f"it is user {status.st_uid}'s; with --system rules are root's alone"
+        raise _UnfitError(message, f"chown root {shown}")
+    if status.st_mode & stat.S_IWGRP:
+        message = f"group {status.st_gid} may write it; with --system rules are root's alone"
+        raise _UnfitError(message, f"chmod g-w {shown}")
+
+
+def _refuse_weak_parents(path: Path) -> None:
+    """Refuse what another user could put something else in the place of."""
+    for parent in path.resolve().parents:
+        status = parent.stat()
+        is_shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        # In a sticky folder only root moves what is root's (inode(7)).
+        if status.st_uid != 0 or (is_shared and not status.st_mode & stat.S_ISVTX):
+            shown = _shown(parent)
+            message = f"others than root may rename it, for {shown} is theirs to write"
+            raise _UnfitError(message, f"chown root {shown} && chmod go-w {shown}")
 
 
 def _from_error(path: Path, error: OSError | UnicodeDecodeError | _UnfitError) -> Problem:
@@ -199,7 +282,8 @@ def _shown(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _write_first(folder: Path) -> tuple[SourceText, tuple[str, ...]]:
+def _write_first(folder: Path) -> tuple[SourceText, tuple[str, ...], bool]:
+    """Write the first rules; return them, what to say of it, and whether they are in memory."""
     path = folder / FIRST_RULES
     text = _FIRST_RULES_TEXT.format(uid=os.getuid())
     try:
@@ -215,5 +299,5 @@ def _write_first(folder: Path) -> tuple[SourceText, tuple[str, ...]]:
             raise
     except OSError as error:
         note = f"{path} cannot be written ({error.strerror}); its rules are used from memory"
-        return SourceText(str(path), text), (note,)
-    return SourceText(str(path), text), (f"first run: wrote {path}",)
+        return SourceText(str(path), text), (note,), True
+    return SourceText(str(path), text), (f"first run: wrote {path}",), False

@@ -326,6 +326,7 @@ def test_in_a_read_only_folder_the_first_rules_are_used_from_memory(
     for folder in (read_only, read_only / "rules"):
         read = loaded(suffixes, folder, first_run=True)
         assert list(read.loaded.ruleset.apps) == ["me"]
+        assert read.in_memory
         (note,) = read.notes
         assert re.fullmatch(rf"{folder}/me.yaml cannot be written \(.+\); .* from memory", note)
 
@@ -395,3 +396,86 @@ def test_no_pack_names_a_registry_of_packages() -> None:
     texts = {name: source.text for name, source in _packs().items()}
     named = [(name, host) for name, text in texts.items() for host in REGISTRIES if host in text]
     assert named == []
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> Iterator[Path]:
+    """A folder that only root could have put there: `tmp_path` is below one that is sticky."""
+    if os.geteuid() != 0:
+        pytest.fail("run as root: --system is about what is root's")
+    made = tmp_path / "rules"
+    made.mkdir(mode=0o755)
+    write(made / "a.yaml").chmod(0o644)
+    yield made
+    os.chown(made, 0, 0)
+
+
+def system_problems(suffixes: PublicSuffixes, folder: Path) -> list[Problem]:
+    with pytest.raises(RuleSyntaxError) as raised:
+        read_rules([str(folder)], 1, suffixes, first_run=False, system=True)
+    return list(raised.value.problems)
+
+
+def test_the_system_takes_what_is_roots_alone(roots: Path, suffixes: PublicSuffixes) -> None:
+    read = read_rules([str(roots)], 1, suffixes, first_run=False, system=True)
+    assert list(read.loaded.ruleset.apps) == ["a"]
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_what_a_group_may_write_is_refused_under_system_only(
+    roots: Path, suffixes: PublicSuffixes, what: str
+) -> None:
+    """threats.md, Identity: same-uid agents outside a sandbox rewrite rules."""
+    path = roots / "a.yaml" if what == "file" else roots
+    path.chmod(0o775)
+    (problem,) = system_problems(suffixes, roots)
+    assert problem.place.file == str(path)
+    assert problem.cure == f"chmod g-w {path}"
+    assert list(loaded(suffixes, roots).loaded.ruleset.apps) == ["a"]
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_what_is_not_roots_is_refused_under_system_only(
+    roots: Path, suffixes: PublicSuffixes, what: str
+) -> None:
+    path = roots / "a.yaml" if what == "file" else roots
+    os.chown(path, NOBODY, -1)
+    (problem,) = system_problems(suffixes, roots)
+    assert problem.place.file == str(path)
+    assert problem.message.startswith(f"it is user {NOBODY}'s")
+    assert problem.cure == f"chown root {path}"
+    assert list(loaded(suffixes, roots).loaded.ruleset.apps) == ["a"]
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757])
+def test_a_folder_above_that_others_may_write_is_refused_under_system(
+    roots: Path, suffixes: PublicSuffixes, mode: int
+) -> None:
+    """Whoever may rename the folder may put another in its place."""
+    roots.parent.chmod(mode)
+    (problem,) = system_problems(suffixes, roots)
+    assert problem.cure == f"chown root {roots.parent} && chmod go-w {roots.parent}"
+    roots.parent.chmod(mode | 0o1000)  # sticky: what is root's stays where it is
+    assert read_rules([str(roots)], 1, suffixes, first_run=False, system=True).files
+
+
+def test_a_file_behind_a_link_is_judged_where_it_is(
+    roots: Path, tmp_path: Path, suffixes: PublicSuffixes
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    write(elsewhere / "b.yaml", "b", 4001).chmod(0o644)
+    (roots / "b.yaml").symlink_to(elsewhere / "b.yaml")
+    os.chown(elsewhere, NOBODY, -1)
+    (problem,) = system_problems(suffixes, roots)
+    assert problem.place.file == str(roots / "b.yaml")
+    assert str(elsewhere) in problem.cure
+
+
+def test_equal_files_have_equal_digests(folder: Path, suffixes: PublicSuffixes) -> None:
+    write(folder / "a.yaml")
+    first = loaded(suffixes, folder)
+    assert loaded(suffixes, folder).digest == first.digest
+    write(folder / "a.yaml", host="example.org")
+    assert loaded(suffixes, folder).digest != first.digest
+    assert not first.in_memory
