@@ -1,5 +1,6 @@
-"""Where things are on this host: the XDG folders, and the variables of the configuration."""
+"""Where things are on this host: our folders, and the variables of the configuration."""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,34 +13,58 @@ from rules.errors import Problem
 from rules.text import SourceText
 
 CONFIG_FILE = "sallyport.yaml"
+SYSTEM = Locations("/etc/sallyport", "/var/lib/sallyport", "/run/sallyport", system=True)
+"""The folders of `--system` (FHS 3.0, sections 3.7, 3.15 and 5.8); no environment moves them."""
+
 _VARIABLE = re.compile(r"\$(\w+)")
 
 
-def locate(environ: Mapping[str, str]) -> Locations:
-    """Return our folders by the XDG Base Directory Specification, version 0.8."""
+def locate(
+    environ: Mapping[str, str], *, system: bool = False, uid: int | None = None
+) -> Locations:
+    """Return our folders by the XDG Base Directory Specification, version 0.8.
+
+    `uid` is by default that of this process.  Under `system` the environment is not read: it is
+    the environment of whoever calls, and the folders are root's.
+    """
+    if system:
+        return SYSTEM
     home = Path(environ.get("HOME") or "/")
-    config = _absolute(environ.get("XDG_CONFIG_HOME"), home / ".config")
-    state = _absolute(environ.get("XDG_STATE_HOME"), home / ".local" / "state")
-    return Locations(str(config / "sallyport"), str(state / "sallyport"))
+    config = _absolute(environ.get("XDG_CONFIG_HOME")) or home / ".config"
+    state = (_absolute(environ.get("XDG_STATE_HOME")) or home / ".local" / "state") / "sallyport"
+    return Locations(str(config / "sallyport"), str(state), _runtime(environ, state, uid))
 
 
-def _absolute(text: str | None, default: Path) -> Path:
+def _absolute(text: str | None) -> Path | None:
     # "If an implementation encounters a relative path in any of these variables it should consider
     # the path invalid and ignore it."
-    return Path(text) if text and Path(text).is_absolute() else default
+    return Path(text) if text and Path(text).is_absolute() else None
+
+
+def _runtime(environ: Mapping[str, str], state: Path, uid: int | None) -> str:
+    """Return the folder of the control socket: never /tmp, where everybody may make one first."""
+    folder = _absolute(environ.get("XDG_RUNTIME_DIR"))
+    if folder is not None:
+        return str(folder / "sallyport")
+    is_root = (os.geteuid() if uid is None else uid) == 0
+    return SYSTEM.runtime if is_root else str(state)
 
 
 def read_settings(
-    environ: Mapping[str, str], config: Path | None, rules: list[Path] | None, state: Path | None
+    environ: Mapping[str, str],
+    config: Path | None,
+    rules: list[Path] | None,
+    state: Path | None,
+    *,
+    system: bool = False,
 ) -> tuple[Settings, list[Problem]]:
-    """Return the settings of `config` (default: the XDG one, if there) and the command line.
+    """Return the settings of `config` (default: the one in our folder) and the command line.
 
     Raises:
         ConfigError: the file that was named cannot be read, or a path in it names an unknown
             variable or user.
     """
-    found = locate(environ)
-    locations = Locations(found.config, str(state.absolute()) if state else found.state)
+    locations = _with_state(locate(environ, system=system), state)
     settings, problems = read_config(_source(config, locations), locations)
     folder = Path(settings.config_file).parent if settings.config_file else Path.cwd()
     if state:
@@ -49,6 +74,15 @@ def read_settings(
         folders = tuple(str(each.absolute()) for each in rules)
         settings = msgspec.structs.replace(settings, rules=folders, first_run=False)
     return settings, problems
+
+
+def _with_state(found: Locations, state: Path | None) -> Locations:
+    """Return the folders with the state of the command line, and what stands in it."""
+    if state is None:
+        return found
+    chosen = str(state.absolute())
+    runtime = chosen if found.runtime == found.state else found.runtime
+    return msgspec.structs.replace(found, state=chosen, runtime=runtime)
 
 
 def _source(config: Path | None, locations: Locations) -> SourceText | None:
@@ -72,22 +106,32 @@ def _moved(settings: Settings, state: str) -> Settings:
 
 
 def _expanded(settings: Settings, locations: Locations, folder: Path) -> Settings:
-    known = {"CONFIG": locations.config, "STATE": locations.state}
+    known = {
+        "CONFIG": locations.config,
+        "STATE": locations.state,
+        "RUNTIME": locations.runtime,
+    }
     # What nobody wrote into the file is plain already, even where a folder's name has a "$".
     defaults = {
-        f"{locations.config}/rules", locations.state, f"{locations.state}/audit.jsonl"
+        f"{locations.config}/rules", locations.state, f"{locations.state}/audit.jsonl",
+        f"{locations.runtime}/control.sock",
     }  # fmt: skip
 
     def plain(text: str) -> str:
         return text if text in defaults else _plain(text, known, folder)
 
-    anchors = settings.upstream_ca
+    def optional(text: str | None) -> str | None:
+        return plain(text) if text else None
+
+    listen, audit = settings.listen, settings.audit
     return msgspec.structs.replace(
         settings,
         state=plain(settings.state),
         rules=tuple(map(plain, settings.rules)),
-        audit=msgspec.structs.replace(settings.audit, file=plain(settings.audit.file)),
-        upstream_ca=None if anchors is None else plain(anchors),
+        audit=msgspec.structs.replace(audit, file=plain(audit.file)),
+        listen=msgspec.structs.replace(listen, control=optional(listen.control) or ""),
+        upstream_ca=optional(settings.upstream_ca),
+        egress_ca=optional(settings.egress_ca),
     )
 
 
@@ -96,7 +140,7 @@ def _plain(text: str, known: Mapping[str, str], folder: Path) -> str:
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in known:
-            names = " and ".join(f"${name}" for name in known)
+            names = ", ".join(f"${name}" for name in known)
             raise ConfigError(f"{text!r}: no variable {match[0]} here; write the path, or {names}")
         return known[match[1]]
 

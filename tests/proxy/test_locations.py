@@ -16,7 +16,11 @@ def settings_of(
     state: Path | None = None,
     rules: list[Path] | None = None,
 ) -> Settings:
-    environ = {"XDG_CONFIG_HOME": str(folder / "config"), "XDG_STATE_HOME": str(folder / "state")}
+    environ = {
+        "XDG_CONFIG_HOME": str(folder / "config"),
+        "XDG_STATE_HOME": str(folder / "state"),
+        "XDG_RUNTIME_DIR": str(folder / "run"),
+    }
     file = None
     if text is not None:
         file = folder / "here" / "any.yaml"
@@ -42,13 +46,53 @@ def settings_of(
 def test_folders_follow_the_xdg_specification(
     environ: dict[str, str], config: str, state: str
 ) -> None:
-    assert locate(environ) == Locations(config, state)
+    assert locate(environ, uid=1000) == Locations(config, state, state)
+
+
+@pytest.mark.parametrize(
+    ("environ", "uid", "runtime"),
+    [
+        ({"XDG_RUNTIME_DIR": "/run/user/1000"}, 1000, "/run/user/1000/sallyport"),
+        ({"XDG_RUNTIME_DIR": "/run/user/0"}, 0, "/run/user/0/sallyport"),
+        ({"XDG_RUNTIME_DIR": "work"}, 1000, "/s/sallyport"),
+        ({"XDG_RUNTIME_DIR": ""}, 0, "/run/sallyport"),
+        ({}, 0, "/run/sallyport"),
+        ({}, 1000, "/s/sallyport"),
+    ],
+)
+def test_the_control_socket_has_a_folder_that_is_nobody_elses(
+    environ: dict[str, str], uid: int, runtime: str
+) -> None:
+    assert locate({"XDG_STATE_HOME": "/s", **environ}, uid=uid).runtime == runtime
+
+
+def test_the_uid_is_by_default_our_own() -> None:
+    assert locate({"XDG_STATE_HOME": "/s"}) == locate({"XDG_STATE_HOME": "/s"}, uid=os.geteuid())
+
+
+def test_no_environment_moves_the_folders_of_system() -> None:
+    """The environment is that of whoever calls; the folders are root's."""
+    environ = dict.fromkeys(("HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"), "/e")
+    places = ("/etc/sallyport", "/var/lib/sallyport", "/run/sallyport")
+    assert locate(environ, system=True) == Locations(*places, system=True)
+
+
+def test_system_never_makes_first_rules() -> None:
+    settings, problems = read_settings({"HOME": "/h"}, None, None, None, system=True)
+    assert problems == []
+    assert settings.enforcement == "system"
+    assert not settings.first_run
+    assert settings.rules == ("/etc/sallyport/rules",)
+    assert settings.audit.file == "/var/lib/sallyport/audit.jsonl"
+    assert settings.listen.control == "/run/sallyport/control.sock"
+    assert settings.listen.do53 == ("127.0.0.1:53", "[::1]:53")
 
 
 def test_relative_xdg_folders_are_ignored() -> None:
     """XDG Base Directory Specification: a relative path is invalid; an agent may be its author."""
     environ = {"HOME": "/h", "XDG_CONFIG_HOME": "work/rules", "XDG_STATE_HOME": "."}
-    assert locate(environ) == Locations("/h/.config/sallyport", "/h/.local/state/sallyport")
+    state = "/h/.local/state/sallyport"
+    assert locate(environ, uid=1000) == Locations("/h/.config/sallyport", state, state)
 
 
 def test_without_a_file_the_defaults_stand_in_the_xdg_folders(tmp_path: Path) -> None:
@@ -72,12 +116,15 @@ def test_the_file_in_the_xdg_folder_is_found(tmp_path: Path) -> None:
 
 def test_variables_are_expanded(tmp_path: Path) -> None:
     text = "rules: [$CONFIG/rules, $CONFIG/more]\nstate: $STATE/1\naudit: {file: $STATE/a.jsonl}\n"
+    text += "listen: {control: $RUNTIME/c.sock}\negress: {upstream_ca: $CONFIG/web.pem}\n"
     settings = settings_of(tmp_path, text + "resolver: {upstream_ca: $CONFIG/ca.pem}\n")
     config, state = f"{tmp_path}/config/sallyport", f"{tmp_path}/state/sallyport"
     assert settings.rules == (f"{config}/rules", f"{config}/more")
     assert settings.state == f"{state}/1"
     assert settings.audit.file == f"{state}/a.jsonl"
     assert settings.upstream_ca == f"{config}/ca.pem"
+    assert settings.egress_ca == f"{config}/web.pem"
+    assert settings.listen.control == f"{tmp_path}/run/sallyport/c.sock"
 
 
 def test_relative_paths_are_relative_to_the_configuration_file(
@@ -118,7 +165,7 @@ def test_a_tilde_is_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("$HOME/rules", "no variable $HOME here; write the path, or $CONFIG and $STATE"),
+        ("$HOME/rules", "no variable $HOME here; write the path, or $CONFIG, $STATE, $RUNTIME"),
         ("$CONFIGS/rules", "no variable $CONFIGS"),
         ("~nobody-of-that-name/rules", "home directory"),
         ('"a\\0b"', "it holds a NUL"),
@@ -149,6 +196,18 @@ def test_the_command_line_names_the_state(tmp_path: Path, monkeypatch: pytest.Mo
 def test_an_audit_file_that_was_configured_stays(tmp_path: Path) -> None:
     text = "audit: {file: /srv/a.jsonl}\n"
     assert settings_of(tmp_path, text, state=tmp_path).audit.file == "/srv/a.jsonl"
+
+
+def test_a_control_socket_in_the_state_moves_with_it(tmp_path: Path) -> None:
+    environ = {"XDG_STATE_HOME": str(tmp_path / "state"), "HOME": str(tmp_path)}
+    chosen = tmp_path / "chosen"
+    settings, _ = read_settings(environ, None, None, chosen)
+    folder = "/run/sallyport" if os.geteuid() == 0 else str(chosen)
+    assert settings.listen.control == f"{folder}/control.sock"
+
+
+def test_no_control_socket_stays_none(tmp_path: Path) -> None:
+    assert settings_of(tmp_path, 'listen: {control: ""}\n').listen.control == ""
 
 
 def test_state_in_the_file_means_the_one_of_the_command_line(tmp_path: Path) -> None:
