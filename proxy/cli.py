@@ -5,13 +5,13 @@ memory.  Exit codes: 0 fine, 1 refused or findings, 2 usage, 3 configuration or 
 4 cannot bind or write, 70 a bug of ours.
 """
 
+import datetime as dt
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import msgspec
 import typer
@@ -19,39 +19,56 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from proxy import cli_app, cli_ca, cli_doctor, cli_metrics, cli_status
 from proxy import demo as demonstration
 from proxy.banner import version as our_version
+from proxy.cli_ca import ensure_server_certificate
+from proxy.cli_say import (
+    EXIT_BIND,
+    EXIT_BUG,
+    EXIT_FINDINGS,
+    EXIT_RULES,
+    EXIT_USAGE,
+    ConfigOption,
+    JsonOption,
+    RulesOption,
+    StateOption,
+    SystemOption,
+    fail,
+    report,
+    say,
+    settings_of,
+)
+from proxy.cli_status import entry_of
 from proxy.config import Settings
+from proxy.confinement import notes_of, refuse_breaches
 from proxy.errors import BindError, ConfigError, PeerError
-from proxy.locations import read_settings
 from proxy.question import read_facts
 from proxy.reload import RuleFiles, check_listeners, public_suffixes, read_rules
-from proxy.why import Entry, audit_files, find, last, rows
+from proxy.resolver.upstream_url import parse_zones
 from proxy.why import as_json as entry_json
+from proxy.why import rows
 from rules.decision import Decision, Reason, Verdict
 from rules.document import json_schema
-from rules.errors import Problem, RuleError, RuleSyntaxError, Severity
+from rules.errors import RuleError, RuleSyntaxError
 from rules.explain import Step, explain
 from rules.match import index_rules
-
-EXIT_FINDINGS, EXIT_USAGE, EXIT_RULES, EXIT_BIND, EXIT_BUG = 1, 2, 3, 4, 70
-_FOLD_TRIES, _FOLD_TRY_S = 15, 0.1
+from rules.zones import make_zones, with_zones
 
 app = typer.Typer(
     name="sallyport",
     help="A local DNS and egress appliance that confines autonomous AI agents.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="The configuration.")]
-RulesOption = Annotated[
-    list[Path] | None,
-    typer.Option("--rules", help="A folder of rule files, instead of all others."),
-]
-StateOption = Annotated[Path | None, typer.Option("--state", help="Our folder for audit.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+app.add_typer(cli_app.app)
+app.add_typer(cli_ca.app)
+app.add_typer(cli_metrics.app)
+app.command()(cli_doctor.doctor)
+app.command()(cli_status.status)
+app.command()(cli_status.reload)
 
 
 def _show_version(wanted: bool) -> None:
@@ -77,38 +94,55 @@ def up(
     rules: RulesOption = None,
     state: StateOption = None,
     *,
-    system: Annotated[bool, typer.Option("--system", help="Not in this version.")] = False,
+    system: SystemOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run the appliance in the foreground, until SIGTERM or Ctrl-C."""
-    if system:
-        _fail("--system is not in this version: run without it, in advisory enforcement")
-    settings = msgspec.structs.replace(_settings(config, rules, state), json=as_json)
+    settings = settings_of(config, rules, state, system=system)
+    settings = msgspec.structs.replace(settings, json=as_json)
+    try:
+        if settings.system:
+            refuse_breaches(settings, os.geteuid())
+            for note in notes_of(os.geteuid()):
+                say(note)
+        now = dt.datetime.fromtimestamp(time.time(), dt.UTC)  # noqa: TID251 - it owns its clock
+        for note in ensure_server_certificate(settings, now):
+            say(note)
+    except ConfigError as error:
+        fail(str(error))
+    except BindError as error:
+        fail(str(error), EXIT_BIND)
     root = Path(__file__).resolve().parent.parent
     # -P: a folder named `rules` where an agent works must not be imported as ours.
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "proxy.appliance",
-        msgspec.json.encode(settings).decode(),
-    ]
+    command = [sys.executable, "-P", "-m", "proxy.appliance", str(_handed_over(settings))]
     sys.stdout.flush()
     os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": str(root)})  # noqa: S606 - no shell is wanted
 
 
+def _handed_over(settings: Settings) -> int:
+    """Return a descriptor of the settings: a parent proxy's password is not for `ps` to show."""
+    descriptor = os.memfd_create("sallyport-settings", 0)
+    os.write(descriptor, msgspec.json.encode(settings))
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
 @app.command()
 def check(
-    config: ConfigOption = None, rules: RulesOption = None, *, as_json: JsonOption = False
+    config: ConfigOption = None,
+    rules: RulesOption = None,
+    *,
+    system: SystemOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Check the configuration and every rule file: all errors at once, each with its cure."""
-    settings = _settings(config, rules, None, as_json=as_json)
+    settings = settings_of(config, rules, None, as_json=as_json, system=system)
     try:
         files = _read(settings)
     except RuleSyntaxError as error:
-        _report(error.problems, [], as_json=as_json)
+        report(error.problems, [], as_json=as_json)
         raise typer.Exit(EXIT_RULES) from None
-    _report(files.loaded.warnings, list(files.files), as_json=as_json)
+    report(files.loaded.warnings, list(files.files), as_json=as_json)
     if files.loaded.warnings:
         raise typer.Exit(EXIT_FINDINGS)
 
@@ -122,21 +156,24 @@ def explain_command(  # noqa: PLR0913 - one argument an option
     config: ConfigOption = None,
     rules: RulesOption = None,
     *,
+    system: SystemOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show each rule of APP that is tried, why it matches or not, and the decision."""
     try:
         facts = read_facts(asker, target, rtype, method)
-        files = _read(_settings(config, rules, None, as_json=as_json))
+        settings = settings_of(config, rules, None, as_json=as_json, system=system)
+        files = _read(settings)
     except RuleSyntaxError as error:
-        _report(error.problems, [], as_json=as_json)
+        report(error.problems, [], as_json=as_json)
         raise typer.Exit(EXIT_RULES) from None
     except (PeerError, RuleError, ValueError) as error:
-        _fail(str(error), EXIT_USAGE)
-    index = index_rules(files.loaded.ruleset)
+        fail(str(error), EXIT_USAGE)
+    zones = make_zones(parse_zones(settings.zones))
+    index = with_zones(index_rules(files.loaded.ruleset), zones)
     if asker not in files.loaded.ruleset.apps:
         known = ", ".join(sorted(files.loaded.ruleset.apps)) or "none"
-        _say(f"no rule file speaks of the app {asker!r} (known: {known})")
+        say(f"no rule file speaks of the app {asker!r} (known: {known})")
     shown = [(type(fact).__name__, explain(index, fact)) for fact in facts]
     _show_json(shown) if as_json else _show(shown)
     if any(_decision(steps).verdict is Verdict.DENY for _, steps in shown):
@@ -144,28 +181,26 @@ def explain_command(  # noqa: PLR0913 - one argument an option
 
 
 @app.command()
-def why(
+def why(  # noqa: PLR0913 - one argument an option
     unique: Annotated[str | None, typer.Argument(metavar="ID", help="The id of a refusal.")] = None,
     *,
     newest: Annotated[bool, typer.Option("--last", help="The last refusal instead.")] = False,
     of: Annotated[str | None, typer.Option("--app", help="With --last: of this app.")] = None,
     config: ConfigOption = None,
     state: StateOption = None,
+    system: SystemOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show the audit line of a refusal: who asked for what, and which rule said no."""
     if newest == (unique is not None) or (of is not None and not newest):
-        _fail("give an ID, or --last and perhaps --app", EXIT_USAGE)
-    file = Path(_settings(config, None, state, as_json=as_json).audit.file)
+        fail("give an ID, or --last and perhaps --app", EXIT_USAGE)
+    settings = settings_of(config, None, state, as_json=as_json, system=system)
     try:
-        if unique is None:
-            entry = _found(lambda: last(audit_files(file), of))
-        else:
-            entry = _found(lambda: find(audit_files(file), unique))
+        entry = entry_of(settings, unique, of)
     except BindError as error:
-        _fail(str(error), EXIT_BIND)
+        fail(str(error), EXIT_BIND)
     if entry is None:
-        _fail("no such refusal in the audit files", EXIT_FINDINGS)
+        fail("no such refusal in the audit files", EXIT_FINDINGS)
     if as_json:
         sys.stdout.write(entry_json(entry) + "\n")
         return
@@ -197,59 +232,12 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(EXIT_BUG)
 
 
-def _say(text: str) -> None:
-    Console(stderr=True, soft_wrap=True).print(text, markup=False, highlight=False)
-
-
-def _fail(text: str, code: int = EXIT_RULES) -> NoReturn:
-    _say(f"sallyport: {text}")
-    raise typer.Exit(code)
-
-
-def _found(look: Callable[[], Entry | None]) -> Entry | None:
-    """Return what `look` finds, also where it is about to be written.
-
-    Repeats fold into a line for a second before it is written, and an agent that was refused may
-    ask at once: what is not there yet is looked for a little longer than that.  `--last` finds
-    the last one that is there; there may always be a newer one.
-    """
-    for _ in range(_FOLD_TRIES):
-        entry = look()
-        if entry is not None:
-            return entry
-        time.sleep(_FOLD_TRY_S)
-    return look()
-
-
-def _settings(
-    config: Path | None, rules: list[Path] | None, state: Path | None, *, as_json: bool = False
-) -> Settings:
-    try:
-        settings, problems = read_settings(os.environ, config, rules, state)
-    except ConfigError as error:
-        _fail(str(error))
-    if problems:
-        _report(tuple(problems), [], as_json=as_json)
-        raise typer.Exit(EXIT_RULES)
-    return settings
-
-
 def _read(settings: Settings) -> RuleFiles:
-    files = read_rules(settings.rules, 1, public_suffixes(), first_run=False)
-    check_listeners(files.loaded.ruleset, {*settings.listen.do53, *settings.listen.proxy})
+    files = read_rules(
+        settings.rules, 1, public_suffixes(), first_run=False, system=settings.system
+    )
+    check_listeners(files.loaded.ruleset, settings.listen.agents)
     return files
-
-
-def _report(problems: tuple[Problem, ...], files: list[str], *, as_json: bool) -> None:
-    errors = sum(problem.severity is Severity.ERROR for problem in problems)
-    if as_json:
-        report = {"files": files, "errors": errors, "problems": problems}
-        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
-        return
-    for problem in problems:
-        _say(problem.render())
-    summary = f"{errors} errors, {len(problems) - errors} warnings"
-    _say(f"{len(files)} rule files, {summary}" if files else summary)
 
 
 def _show(shown: list[tuple[str, tuple[Step, ...]]]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from proxy import cli, demo
+from proxy import cli, cli_status, demo
 from proxy.audit_line import Record, encode
 from proxy.flow import Plane
 from rules.decision import Reason, Verdict
@@ -37,7 +37,10 @@ apps:
 # `allow` names what this version cannot tunnel: it loads, with a warning.
 WARNED = RULES.replace("ports: [80, 443]", "paths: [/a]")
 BROKEN = "apps:\n  coder:\n    allow:\n      - host: example.com\n        port: 443\n"
-CONFIG = 'listen: {do53: ["127.0.0.1:0"], proxy: ["127.0.0.1:0"], metrics: []}\n'
+CONFIG = (
+    'listen: {do53: ["127.0.0.1:0"], dot: [], doh: [], proxy: ["127.0.0.1:0"], metrics: []'
+    ', control: ""}\n'
+)
 
 type Run = Callable[..., Result]
 
@@ -401,7 +404,7 @@ def test_why_looks_where_it_is_told(run: Run, audit: Path, tmp_path: Path) -> No
 def test_why_is_1_when_there_is_no_such_refusal(
     run: Run, audit: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "_FOLD_TRY_S", 0.0)
+    monkeypatch.setattr(cli_status, "_FOLD_TRY_S", 0.0)
     result = run("why", *arguments)
     assert result.exit_code == 1, audit
     assert "no such refusal" in result.stderr
@@ -536,12 +539,6 @@ def test_up_is_4_when_a_port_is_taken(desk: Desk) -> None:
     assert (code, out) == (4, "")
     assert f"cannot bind TCP 127.0.0.1 port {port}" in err
     assert "choose another port" in err
-
-
-def test_up_system_is_3_in_this_version(run: Run) -> None:
-    result = run("up", "--system")
-    assert result.exit_code == 3
-    assert "--system is not in this version" in result.stderr
 
 
 def test_up_imports_nothing_from_where_it_is_started(desk: Desk, tmp_path: Path) -> None:
