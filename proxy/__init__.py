@@ -7,7 +7,7 @@
 
 Two reading tours, six files each; tests/test_tour.py holds them to what a real query enters.
 
-DNS over Do53:  resolver/do53, resolver/query, resolver/message, authorize, rules/decide,
+DNS over DoT:   resolver/stream, resolver/query, resolver/message, authorize, rules/decide,
                 resolver/upstream
 CONNECT:        egress/connection, identify, authorize, rules/decide, egress/dial,
                 egress/tunnel

@@ -1,6 +1,6 @@
 """The composition root: settings to objects and listeners, in start order; it owns the clock.
 
-Run as `python -m proxy.appliance SETTINGS`, by the command line, with the settings as JSON.
+Run as `python -m proxy.appliance DESCRIPTOR`, by the command line: the settings are read there.
 Exit codes: 0 after SIGTERM or SIGINT, 3 rules broken, 4 cannot bind or write, 70 a bug of ours.
 """
 
@@ -11,142 +11,223 @@ import logging
 import os
 import resource
 import signal
-import socket
+import ssl
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 import uvloop
 
+from certs.files import SERVER_KEY, SERVER_PEM
+from proxy.accepting import Accepting, Planes
 from proxy.admin import Admin
+from proxy.assembly import NO_RULES, Assembly, Generation, RebuildError
 from proxy.audit import Audit
 from proxy.authorize import Authorizer
 from proxy.banner import Ready, ready_json, ready_table, version
 from proxy.binding import Bound, bind_listeners, listening
 from proxy.config import Settings
+from proxy.control import Control
+from proxy.control_socket import ControlSocket, bind_control
+from proxy.egress.parent import Parent, parse_parent
 from proxy.egress.plane import Egress
+from proxy.egress.sweep import sweep, sweep_askers
 from proxy.errors import BindError, ConfigError
+from proxy.handover import Request
 from proxy.identify import Identifier
 from proxy.metrics import Metrics
+from proxy.notify import Heartbeat, notify
 from proxy.refusals import Refusals
-from proxy.reload import RuleFiles, check_listeners, public_suffixes, read_rules
-from proxy.resolver.do53 import Do53Tcp, Do53Udp
+from proxy.reload import public_suffixes
+from proxy.reloader import Reloader
+from proxy.renewal import Renewal, certificate_folder, certificate_names
+from proxy.reporting import certificate, reloaded, upstream_state
+from proxy.resolver.doh import DohPlane
+from proxy.resolver.dot import ALPN as DOT_ALPN
 from proxy.resolver.lookup import Lookup
 from proxy.resolver.query import Resolver
-from proxy.resolver.upstream import Upstreams
-from proxy.resolver.upstream_url import parse_upstream
+from proxy.resolver.upstream_url import parse_groups, parse_zones
+from proxy.resolver.zones import ZonedUpstreams, zoned_upstreams
+from proxy.status import Reloaded, Sources
+from proxy.tokens import Token
+from proxy.tokens_live import LiveTokens
 from proxy.transport.interfaces import InterfaceWatch
-from proxy.transport.listen import Listener
 from proxy.transport.own import OwnSockets
 from proxy.transport.peer import PeerTable
-from proxy.transport.tls import DOT_ALPN, upstream_context
+from proxy.transport.server_tls import server_context
+from proxy.transport.tls import upstream_context
+from proxy.watch import look
 from rules.address import Address
 from rules.errors import RuleSyntaxError
-from rules.match import index_rules
-from rules.ruleset import Ruleset
+from rules.match import RuleIndex
+from rules.zones import with_zones
 
 logger = logging.getLogger("sallyport")
 
 EXIT_RULES, EXIT_BIND, EXIT_BUG = 3, 4, 70
+DOH_ALPN = ("h2", "http/1.1")  # RFC 8484, section 5.2
 _SWITCH_INTERVAL_S = 0.0005  # a busy thread costs each query a wait for the GIL of this length
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1  # mallopt(3)
 _MMAP_OCTETS, _TRIM_OCTETS = 32 << 20, 64 << 20  # TLS reads with 256 KiB buffers: 5 times faster
-_FIRST_GENERATION = 1
 
 
 class Appliance:
     """Every object of a running appliance, and how they end."""
 
     def __init__(self, settings: Settings) -> None:
-        """Make what needs no I/O.
-
-        Raises:
-            ConfigError: an upstream or its trust anchors cannot be used (exit 3).
-        """
+        """Make what needs no I/O."""
         limits = settings.limits
         self._settings = settings
         self._limits = limits
-        self._notes: list[str] = []
+        self._started = time.time()
         self._closing: list[Callable[[], object]] = []
-        self._listeners: list[Listener] = []
+        self._tasks: set[asyncio.Task[object]] = set()
         self.metrics = Metrics(version())
         self._suffixes = public_suffixes()
         self._audit = Audit(settings.audit, limits, self.metrics, time.time, os.urandom)
         self._refusals = Refusals(limits, self.metrics)
         self._own = OwnSockets(set(), set())
-        self._admin = Admin(self.metrics, self._problems, limits)
+        state = Path(settings.state)
+        self._tokens = LiveTokens(state / "sallyport.sqlite", limits, time.time, os.urandom)
+        self._renewal: Renewal | None = None
+        self._control: Control | None = None
+        self._bound: list[Bound] = []
+        self.metrics.audit_available.read_by(lambda: int(self._audit.status() is None))
+        self.metrics.certificate_not_after.read_by(self._certificate_end)
 
     async def start(self) -> Ready:
         """Read the rules, bind every socket, then accept.
 
         Raises:
             RuleSyntaxError: rule files are broken (exit 3).
+            RebuildError: they cannot be read (exit 3).
             ConfigError: the configuration asks for what cannot be (exit 3).
             BindError: a socket or a file cannot be had (exit 4).
         """
         settings = self._settings
-        files = read_rules(
-            settings.rules, _FIRST_GENERATION, self._suffixes, first_run=settings.first_run
+        request = Request(
+            tuple(settings.rules),
+            settings.first_run,
+            settings.system,
+            tuple(sorted(settings.listen.agents)),
         )
-        ruleset = files.loaded.ruleset
-        check_listeners(ruleset, {*settings.listen.do53, *settings.listen.proxy})
-        self._notes += [warning.render() for warning in files.loaded.warnings]
-        self._notes += files.notes
-        self._compose(ruleset)
+        seen = look(request.folders)  # before they are read: what is written later is seen later
+        with ThreadPoolExecutor(1) as pool:
+            assembly = Assembly(pool, self._limits.reload_s, time.perf_counter)
+            rules = await assembly.build(request, NO_RULES)
+        self._compose(rules)
+        self._reloader = Reloader(
+            rules, request, seen, self._use, self._sweep, self._limits, self.metrics,
+            time.time, time.perf_counter,
+        )  # fmt: skip
+        control = self._bind_control()
         self._bound, skipped = bind_listeners(settings.listen)
-        self._notes += skipped
         self._own.listeners = {each.address for each in self._bound}
         self._refuse_circles()
         self._open_state()
+        await self._tokens.open()
         self._watch_interfaces()
-        for bound in self._bound:
-            await self._accept(bound)
-        self.metrics.generation.set(ruleset.generation)
-        return self._ready(files)
+        await self._accept()
+        if control is not None:
+            await self._serve_control(control)
+        self.metrics.generation.set(rules.number)
+        self._reloader.start()
+        return self._ready(rules, skipped)
 
     async def close(self) -> None:
         """Stop accepting, end every connection, and write what audit still holds."""
-        for listener in self._listeners:
-            listener.stop()
+        await self._reloader.close()
+        self._accepting.stop()
+        if self._control is not None:
+            await self._control.close()
+        for task in self._tasks:
+            task.cancel()
         await self._egress.close(self._limits.shutdown_s / 2)
-        await asyncio.gather(*(listener.close() for listener in self._listeners))
-        await self._admin.close()
+        await self._accepting.close()
         await self._lookup.close()
+        await self._tokens.close()
         for close in reversed(self._closing):
             close()
         await self._audit.close()
 
-    def _compose(self, ruleset: Ruleset) -> None:
+    def reload(self) -> None:
+        """Have rules and tokens read again, as SIGHUP asks for."""
+        self._reloader.request("signal")
+        self._start_task(self._tokens.reload())
+
+    def _compose(self, rules: Generation) -> None:
         limits, metrics = self._limits, self.metrics
-        authorizer = Authorizer(index_rules(ruleset), self._audit, self._refusals, metrics)
+        self._upstreams = upstreams = self._made_upstreams()
+        self._ruleset = rules.ruleset
+        self._authorizer = authorizer = Authorizer(
+            self._zoned(rules.index), self._audit, self._refusals, metrics
+        )
         peers = PeerTable(limits, time.time, metrics.bounds.add)
         self._closing.append(peers.close)
-        self._identifier = Identifier(ruleset, peers)
+        self._identifier = Identifier(rules.ruleset, peers, self._tokens.tokens)
+        metrics.app_decisions.use(rules.ruleset.apps)
+        self._tokens.tokens.on_void(self._token_is_void)
         monotonic = asyncio.get_running_loop().time
-        self._lookup = Lookup(authorizer, self._upstreams(), self._own, limits, metrics, monotonic)
+        self._lookup = Lookup(authorizer, upstreams, self._own, limits, metrics, monotonic)
         self._resolver = Resolver(
             authorizer, self._lookup, self._refusals, self._suffixes, limits, metrics,
             wall=time.time, entropy=os.urandom,
         )  # fmt: skip
         self._egress = Egress(
             authorizer, self._identifier, self._lookup, self._own, limits, metrics,
-            self._refusals, time.time, os.urandom,
+            self._refusals, time.time, os.urandom, self._parent(),
         )  # fmt: skip
 
-    def _upstreams(self) -> Upstreams:
+    def _made_upstreams(self) -> ZonedUpstreams:
         settings = self._settings
-        addresses = [parse_upstream(text) for text in settings.upstreams]
         anchors = None if settings.upstream_ca is None else Path(settings.upstream_ca)
-        context = upstream_context(anchors, DOT_ALPN)
-        return Upstreams(addresses, self._limits, self.metrics, context, os.urandom)
+        return zoned_upstreams(
+            parse_groups(settings.upstreams),
+            parse_zones(settings.zones),
+            self._limits,
+            self.metrics,
+            make_context=lambda alpn: upstream_context(anchors, alpn),
+            is_own=self._own.is_listener,
+        )
+
+    def _parent(self) -> Parent | None:
+        settings = self._settings
+        if settings.upstream_proxy is None:
+            return None
+        anchors = None if settings.egress_ca is None else Path(settings.egress_ca)
+        return parse_parent(settings.upstream_proxy, anchors)
+
+    def _zoned(self, index: RuleIndex) -> RuleIndex:
+        return with_zones(index, self._upstreams.zones)
+
+    def _use(self, rules: Generation) -> None:
+        self._authorizer.use(self._zoned(rules.index))
+        self._identifier.use(rules.ruleset)
+        self.metrics.app_decisions.use(rules.ruleset.apps)
+        self._ruleset = rules.ruleset
+
+    async def _sweep(self, generation: int) -> int:
+        cut = await sweep(self._egress, generation)
+        return cut + await sweep_askers(self._egress)
+
+    def _token_is_void(self, _token: Token) -> None:
+        self._start_task(sweep_askers(self._egress))
+
+    def _start_task(self, work: Coroutine[None, None, object]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _refuse_circles(self) -> None:
-        for text in self._settings.upstreams:
-            upstream = parse_upstream(text)
+        for upstream in self._upstreams.addresses:
             if self._own.is_listener(upstream.address, upstream.port):
-                raise ConfigError(f"upstream {text} is our own listener; name another resolver")
+                raise ConfigError(f"upstream {upstream} is our own listener; name another resolver")
+        parent = self._egress.parent
+        if parent is not None and self._own.is_listener(parent.address, parent.port):
+            raise ConfigError(f"upstream_proxy {parent.where} is our own listener; name another")
 
     def _open_state(self) -> None:
         state = self._settings.state
@@ -167,48 +248,101 @@ class Appliance:
         watch.start()
         self._closing.append(watch.close)
 
-    async def _accept(self, bound: Bound) -> None:
-        if bound.kind == "metrics":
-            await self._admin.start(bound.socket)
-        elif bound.socket.type == socket.SOCK_DGRAM:
-            udp = Do53Udp(bound.socket, bound.label, self._resolver, self._identifier, self._limits)
-            udp.start()
-            self._closing.append(udp.close)
-        else:
-            limits = self._limits
-            factory = self._egress.factory if bound.kind == "proxy" else self._do53_tcp
-            name = "proxy_connections" if bound.kind == "proxy" else "dns_tcp_connections"
-            listener = Listener(
-                bound.socket, factory, getattr(limits, name),
-                lambda: self.metrics.bounds.add(name), bound.label,
-            )  # fmt: skip
-            await listener.start()
-            self._listeners.append(listener)
+    async def _accept(self) -> None:
+        limits, metrics = self._limits, self.metrics
+        planes = Planes(
+            self._resolver,
+            self._identifier,
+            self._egress,
+            DohPlane(self._resolver, self._identifier, self._refusals, limits, metrics),
+            Admin(metrics, self._problems, limits, self._tokens.scrapes),
+            self._tls_contexts(),
+        )
+        self._accepting = Accepting(planes, limits, metrics)
+        for bound in self._bound:
+            await self._accepting.start(bound)
 
-    def _do53_tcp(self, listener: Listener) -> asyncio.BaseProtocol:
-        return Do53Tcp(listener, self._resolver, self._identifier, self._limits)
+    def _bind_control(self) -> ControlSocket | None:
+        """Bind it before the ports: it knows whether we run already."""
+        listen = self._settings.listen
+        return bind_control(Path(listen.control), listen.control_group) if listen.control else None
+
+    async def _serve_control(self, bound: ControlSocket) -> None:
+        self._control = Control(self._sources(), self._limits, self.metrics)
+        await self._control.start(bound)
+
+    def _tls_contexts(self) -> dict[str, ssl.SSLContext]:
+        settings = self._settings
+        if not settings.listen.dot and not settings.listen.doh:
+            return {}
+        folder = certificate_folder(settings)
+        files = folder / SERVER_PEM, folder / SERVER_KEY
+        contexts = {
+            "dot": server_context(*files, DOT_ALPN),
+            "doh": server_context(*files, DOH_ALPN),
+        }
+        names = certificate_names(settings)
+        self._renewal = Renewal(folder, names, tuple(contexts.values()), time.time)
+        self._start_task(self._renewal.run())
+        return contexts
+
+    def _sources(self) -> Sources:
+        return Sources(
+            pid=os.getpid(),
+            version=version(),
+            enforcement=self._settings.enforcement,
+            started=self._started,
+            wall=time.time,
+            entropy=os.urandom,
+            metrics=self.metrics,
+            tokens=self._tokens,
+            audit=self._audit,
+            audit_file=Path(self._settings.audit.file),
+            refusals=self._refusals,
+            ruleset=lambda: self._ruleset,
+            reload=self._reloaded_now,
+            listening=lambda: listening(self._bound),
+            reloaded=lambda: reloaded(self._reloader.status()),
+            upstreams=lambda: [upstream_state(each) for each in self._upstreams.status()],
+            certificate=lambda: certificate(self._renewal.leaf if self._renewal else None),
+            problems=self._problems,
+        )
+
+    async def _reloaded_now(self) -> Reloaded:
+        await self._tokens.reload()
+        return reloaded(await self._reloader.reload("control"))
+
+    def _certificate_end(self) -> int:
+        leaf = None if self._renewal is None else self._renewal.leaf
+        return 0 if leaf is None else leaf.not_after
 
     def _problems(self) -> dict[str, str]:
-        audit = self._audit.status()
-        return {} if audit is None else {"audit": audit}
+        found = {
+            "audit": self._audit.status(),
+            "tokens": self._tokens.problem,
+            "certificate": None if self._renewal is None else self._renewal.problem,
+        }
+        return {name: text for name, text in found.items() if text}
 
-    def _ready(self, files: RuleFiles) -> Ready:
+    def _ready(self, rules: Generation, skipped: list[str]) -> Ready:
         return Ready(
             pid=os.getpid(),
-            generation=files.loaded.ruleset.generation,
+            generation=rules.number,
             enforcement=self._settings.enforcement,
             listen=listening(self._bound),
-            rules=list(files.files),
-            notes=self._notes,
+            rules=list(rules.files),
+            notes=[*(each.render() for each in rules.warnings), *rules.notes, *skipped],
         )
 
 
 async def _run(settings: Settings) -> int:
     appliance = Appliance(settings)
+    loop = asyncio.get_running_loop()
     ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # a closed terminal is an end
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
     ready = await appliance.start()
+    loop.add_signal_handler(signal.SIGHUP, appliance.reload)
     gc.freeze()  # rules and modules stay: the cyclic collector need not walk them again
     if settings.json:
         for note in ready.notes:
@@ -216,7 +350,12 @@ async def _run(settings: Settings) -> int:
         print(ready_json(ready), flush=True)  # noqa: T201 - the ready event is our output
     else:
         print(ready_table(ready), flush=True)  # noqa: T201 - so is the table
+    heartbeat = Heartbeat(os.environ, os.getpid(), lambda: True)
+    notify(os.environ, "READY=1")
+    heartbeat.start()
     await ended.wait()
+    notify(os.environ, "STOPPING=1")
+    heartbeat.close()
     await appliance.close()
     return 0
 
@@ -232,14 +371,15 @@ def _tune() -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Run with the settings in `argv[0]`, JSON of `Settings`; return the exit code."""
+    """Run with the settings that the descriptor `argv[0]` gives as JSON; return the exit code."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     os.umask(0o077)
     _tune()
-    settings = msgspec.json.decode(argv[0], type=Settings)
+    with os.fdopen(int(argv[0]), "rb") as handed_over:
+        settings = msgspec.json.decode(handed_over.read(), type=Settings)
     try:
         return uvloop.run(_run(settings))
-    except (RuleSyntaxError, ConfigError) as error:
+    except (RuleSyntaxError, RebuildError, ConfigError) as error:
         logger.error("%s", error)  # noqa: TRY400 - the text is for the operator, a trace is not
         return EXIT_RULES
     except BindError as error:

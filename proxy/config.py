@@ -7,7 +7,9 @@ command line has expanded the variables before.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
 
 from msgspec import Struct, structs
 
@@ -15,7 +17,7 @@ from proxy.audit import AuditSettings
 from proxy.config_keys import AuditKeys, ConfigKeys, EgressKeys, ListenKeys, ResolverKeys
 from proxy.errors import ConfigError
 from proxy.limits import Limits
-from proxy.resolver.upstream_url import parse_upstream
+from proxy.resolver.upstream_url import parse_groups, parse_upstream, parse_zones
 from proxy.units import read_count, read_octets, read_seconds
 from rules.address import Address, parse_address
 from rules.errors import MalformedAddressError, Problem, Severity
@@ -23,10 +25,21 @@ from rules.node import MappingNode, Report, SequenceNode
 from rules.text import SourceText, compose, read
 
 DO53 = ("127.0.0.1:5300", "[::1]:5300")
+DOT = ("127.0.0.1:8853", "[::1]:8853")
+DOH = ("127.0.0.1:8443", "[::1]:8443")
 PROXY = ("127.0.0.1:3128", "[::1]:3128")
 METRICS = ("127.0.0.1:9153",)
+SYSTEM = {
+    kind: (f"127.0.0.1:{port}", f"[::1]:{port}")
+    for kind, port in {"do53": 53, "dot": 853, "doh": 443}.items()
+}
+"""Under --system the standards' ports: libc knows no other port of a resolver."""
 UPSTREAMS = ("tls://9.9.9.9#dns.quad9.net", "tls://149.112.112.112#dns.quad9.net")
 LATER = "not in this version"
+
+type Upstreams = tuple[str | tuple[str, ...], ...]
+"""One group of upstreams, or groups in the order in which they are asked."""
+
 _MOST_UDP_OCTETS = 4096  # RFC 6891, section 6.2.5
 
 
@@ -34,9 +47,20 @@ class Listen(Struct, frozen=True):
     """Where we listen, each `ADDRESS:PORT`; `skippable` ones may lack their address family."""
 
     do53: tuple[str, ...] = DO53
+    dot: tuple[str, ...] = ()
+    doh: tuple[str, ...] = ()
     proxy: tuple[str, ...] = PROXY
     metrics: tuple[str, ...] = METRICS
     skippable: frozenset[str] = frozenset({*DO53, *PROXY, *METRICS})
+    control: str = ""
+    """The control socket's path; empty for none."""
+    control_group: str | None = None
+    """The group whose members may use it besides ourselves and root."""
+
+    @property
+    def agents(self) -> frozenset[str]:
+        """Every `ADDRESS:PORT` that agents use."""
+        return frozenset({*self.do53, *self.dot, *self.doh, *self.proxy})
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -54,11 +78,20 @@ class Settings(Struct, frozen=True, kw_only=True):
     listen: Listen = Listen()
     """Sockets to accept on."""
 
-    upstreams: tuple[str, ...] = UPSTREAMS
-    """Resolvers to ask: one group of equal policy."""
+    upstreams: Upstreams = UPSTREAMS
+    """Resolvers to ask: one group of equal policy, or groups in their order."""
+
+    zones: dict[str, Upstreams] = {}
+    """Resolvers that are asked for the names of a suffix, and for no other."""
 
     upstream_ca: str | None = None
     """PEM file that replaces the system's trust anchors for upstream resolvers."""
+
+    egress_ca: str | None = None
+    """PEM file that replaces the system's trust anchors for what the proxy dials with TLS."""
+
+    upstream_proxy: str | None = None
+    """A parent proxy through which every connection is made."""
 
     limits: Limits = Limits()
     """Every bound."""
@@ -72,15 +105,22 @@ class Settings(Struct, frozen=True, kw_only=True):
     config_file: str | None = None
     """Where the configuration was read; None for the embedded defaults."""
 
-    enforcement: str = "advisory"
-    """What confinement is claimed: advisory, or system."""
+    system: bool = False
+    """Whether we run for the whole host: rules are root's, state is ours alone."""
+
+    @property
+    def enforcement(self) -> str:
+        """What confinement is claimed: advisory, or system."""
+        return "system" if self.system else "advisory"
 
 
 class Locations(Struct, frozen=True):
-    """The plain paths that defaults stand on."""
+    """The plain paths that defaults stand on; `system` as in `Settings`."""
 
     config: str
     state: str
+    runtime: str = ""
+    system: bool = False
 
 
 def read_config(source: SourceText | None, locations: Locations) -> tuple[Settings, list[Problem]]:
@@ -111,58 +151,72 @@ class _Reader:
             state=state,
             rules=tuple(keys.rules or (f"{locations.config}/rules",)),
             audit=self._audit(state),
-            listen=self._listen(),
+            listen=self._listen(locations),
             upstreams=self._upstreams(resolver.upstreams),
+            zones=self._zones(resolver.zones or {}),
             upstream_ca=resolver.upstream_ca,
+            egress_ca=(keys.egress or EgressKeys()).upstream_ca,
+            upstream_proxy=(keys.egress or EgressKeys()).upstream_proxy,
             limits=self._limits(),
-            first_run=keys.rules is None,
+            first_run=keys.rules is None and not locations.system,
             config_file=self._file,
+            system=locations.system,
         )
 
     def _problem(self, key: str, message: str, cure: str) -> None:
         node = self._root
-        for name in key.split("."):
+        path, _, last = key.partition("\0")  # behind it a key that may hold dots
+        for name in [*path.split("."), *([last] if last else [])]:
             if isinstance(node, MappingNode) and name in node.entries:
                 node = node.value(name)
             elif isinstance(node, SequenceNode) and name.isdigit():
                 node = node.items[int(name)]
-        self._report.error(node or MappingNode(1, 1, {}), f"{key}: {message}", cure)
+        self._report.error(
+            node or MappingNode(1, 1, {}), f"{key.replace('\0', '.')}: {message}", cure
+        )
 
     def _refuse_later_keys(self) -> None:
         listen = self._keys.listen or ListenKeys()
-        egress = self._keys.egress or EgressKeys()
-        resolver = self._keys.resolver or ResolverKeys()
-        asked = {
-            "listen.dot": listen.dot,
-            "listen.doh": listen.doh,
-            "listen.proxy_tls": listen.proxy_tls,
-            "listen.control": listen.control,
-            "resolver.zones": resolver.zones,
-            "egress.upstream_ca": egress.upstream_ca,
-            "egress.upstream_proxy": egress.upstream_proxy,
-        }
-        for key, value in asked.items():
-            if value:
-                self._problem(key, LATER, "remove the key")
+        if listen.proxy_tls:
+            self._problem("listen.proxy_tls", LATER, "remove the key")
 
-    def _upstreams(self, texts: list[str] | None) -> tuple[str, ...]:
+    def _upstreams(self, texts: list[str | list[str]] | None) -> Upstreams:
+        key = "resolver.upstreams"
         for at, text in enumerate(texts or ()):
-            try:
-                parse_upstream(text)
-            except ConfigError as error:
-                self._problem(f"resolver.upstreams.{at}", str(error), "see docs/configuration.md")
-        return tuple(texts or UPSTREAMS)
+            for inner, upstream in enumerate([text] if isinstance(text, str) else text):
+                place = f"{key}.{at}" if isinstance(text, str) else f"{key}.{at}.{inner}"
+                self._try(place, partial(parse_upstream, upstream))
+        if texts and not any(self._report.problems(Severity.ERROR)):
+            self._try(key, partial(parse_groups, texts))
+        return _frozen(texts or UPSTREAMS)
 
-    def _listen(self) -> Listen:
+    def _zones(self, zones: dict[str, list[str | list[str]]]) -> dict[str, Upstreams]:
+        for suffix, texts in zones.items():
+            self._try(f"resolver.zones\0{suffix}", partial(parse_zones, {suffix: texts}))
+        return {suffix: _frozen(texts) for suffix, texts in zones.items()}
+
+    def _try(self, key: str, parse: Callable[[], object]) -> None:
+        try:
+            parse()
+        except ConfigError as error:
+            self._problem(key, str(error), "see docs/upstreams.md")
+
+    def _listen(self, locations: Locations) -> Listen:
         keys = self._keys.listen or ListenKeys()
-        default = Listen()
-        asked = {"do53": keys.do53, "proxy": keys.proxy, "metrics": keys.metrics}
+        default = default_listen(locations)
+        kinds = ("do53", "dot", "doh", "proxy", "metrics")
+        asked: dict[str, list[str] | None] = {kind: getattr(keys, kind) for kind in kinds}
         found = {
             key: getattr(default, key) if value is None else self._sockets(f"listen.{key}", value)
             for key, value in asked.items()
         }
         kept = {each for key, value in asked.items() if value is None for each in found[key]}
-        return Listen(**found, skippable=frozenset(kept))
+        return Listen(
+            **found,
+            skippable=frozenset(kept),
+            control=default.control if keys.control is None else keys.control,
+            control_group=keys.control_group,
+        )
 
     def _sockets(self, key: str, texts: list[str]) -> tuple[str, ...]:
         found = []
@@ -213,6 +267,26 @@ class _Reader:
         if number <= 0:
             self._problem(key, "a bound of zero admits nothing", "write a positive number")
         return number
+
+
+def _frozen(texts: Sequence[str | Sequence[str]]) -> Upstreams:
+    return tuple(text if isinstance(text, str) else tuple(text) for text in texts)
+
+
+def default_listen(locations: Locations) -> Listen:
+    """Return where we listen when nobody says otherwise."""
+    kinds: dict[str, Any] = {
+        "do53": DO53,
+        "dot": DOT,
+        "doh": DOH,
+        "proxy": PROXY,
+        "metrics": METRICS,
+    }
+    if locations.system:
+        kinds |= SYSTEM
+    control = f"{locations.runtime}/control.sock" if locations.runtime else ""
+    skippable = frozenset(each for sockets in kinds.values() for each in sockets)
+    return Listen(**kinds, skippable=skippable, control=control)
 
 
 def name_like(word: str, known: Iterable[str]) -> str:

@@ -7,6 +7,10 @@ from msgspec import Meta, Struct
 type Texts = Annotated[list[str], Meta(min_length=1)]
 
 
+type Groups = Annotated[list[str | list[str]], Meta(min_length=1)]
+"""One group of upstreams as a list, or several as a list of lists."""
+
+
 class ListenKeys(Struct, forbid_unknown_fields=True):
     """`listen:` as it is written."""
 
@@ -17,13 +21,14 @@ class ListenKeys(Struct, forbid_unknown_fields=True):
     proxy_tls: list[str] | None = None
     metrics: list[str] | None = None
     control: str | None = None
+    control_group: str | None = None
 
 
 class ResolverKeys(Struct, forbid_unknown_fields=True):
     """`resolver:` as it is written."""
 
-    upstreams: Texts | None = None
-    zones: dict[str, list[str]] | None = None
+    upstreams: Groups | None = None
+    zones: dict[str, Groups] | None = None
     upstream_ca: str | None = None
 
 

@@ -53,7 +53,8 @@ apps:
         ports: [{port}]
 """
 _CONFIG = """\
-listen: {{do53: ["127.0.0.1:0"], proxy: ["127.0.0.1:0"], metrics: []}}
+listen:
+  {{do53: ["127.0.0.1:0"], dot: [], doh: [], proxy: ["127.0.0.1:0"], metrics: [], control: ""}}
 resolver: {{upstreams: ["udp://127.0.0.1:{port}"]}}
 rules: [rules]
 state: state

@@ -28,7 +28,7 @@ NOWHERE_6, NOWHERE_4 = "[2001:db8::1]:0", "192.0.2.1:0"
 def listen(
     *do53: str, proxy: tuple[str, ...] = (), metrics: tuple[str, ...] = (), skip: tuple[str, ...]
 ) -> Listen:
-    return Listen(do53, proxy, metrics, frozenset(skip))
+    return Listen(do53, proxy=proxy, metrics=metrics, skippable=frozenset(skip))
 
 
 @pytest.fixture
@@ -108,6 +108,8 @@ def test_listening_shows_real_ports_once_by_kind() -> None:
     close_all(bound)
     assert shown == {
         "do53": [f"127.0.0.1:{ports[0]}"],
+        "dot": [],
+        "doh": [],
         "proxy": [f"127.0.0.1:{ports[2]}", f"127.0.0.1:{ports[3]}"],
         "metrics": [],
     }
@@ -190,9 +192,9 @@ def test_a_port_that_is_taken_on_udp_only_leaves_no_tcp_socket_behind() -> None:
 
 WITHOUT_IPV6 = """
 from proxy.binding import bind_listeners, listening
-from proxy.config import Listen
+from proxy.config import Listen, Locations, default_listen
 from proxy.errors import BindError
-bound, notes = bind_listeners(Listen())
+bound, notes = bind_listeners(default_listen(Locations("", "")))
 print(listening(bound), *notes, sep="\\n")
 try:
     bind_listeners(Listen(do53=("[::1]:53",), proxy=(), metrics=(), skippable=frozenset()))
@@ -211,11 +213,12 @@ def test_on_a_host_without_ipv6_the_defaults_are_those_of_ipv4() -> None:
         ["unshare", "--net", "sh", "-ec", commands],
         cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
     ).stdout.splitlines()  # fmt: skip
-    assert said[0] == str(
-        {"do53": ["127.0.0.1:5300"], "proxy": ["127.0.0.1:3128"], "metrics": ["127.0.0.1:9153"]}
-    )
-    assert said[1:3] == [
+    ports = {"do53": 5300, "dot": 8853, "doh": 8443, "proxy": 3128, "metrics": 9153}
+    assert said[0] == str({kind: [f"127.0.0.1:{port}"] for kind, port in ports.items()})
+    assert said[1:5] == [
         "skipped do53 [::1]:5300: this host has no IPv6",
+        "skipped dot [::1]:8853: this host has no IPv6",
+        "skipped doh [::1]:8443: this host has no IPv6",
         "skipped proxy [::1]:3128: this host has no IPv6",
     ]
-    assert said[3].startswith("cannot bind TCP ::1 port 53: ")
+    assert said[5].startswith("cannot bind TCP ::1 port 53: ")

@@ -6,10 +6,13 @@ from hypothesis import strategies as st
 
 from proxy.config import (
     DO53,
+    DOH,
+    DOT,
     PROXY,
     UPSTREAMS,
     Listen,
     Locations,
+    default_listen,
     name_like,
     read_config,
     read_socket,
@@ -29,7 +32,8 @@ def problems(text: str) -> list[Problem]:
 def test_without_a_file_the_defaults_of_the_reference_hold() -> None:
     settings, found = read_config(None, WHERE)
     assert found == []
-    assert settings.listen == Listen()
+    assert settings.listen == default_listen(WHERE)
+    assert (settings.listen.dot, settings.listen.doh) == (DOT, DOH)
     assert (settings.upstreams, settings.upstream_ca) == (UPSTREAMS, None)
     assert (settings.state, settings.rules) == ("/s", ("/c/rules",))
     assert settings.audit.file == "/s/audit.jsonl"
@@ -48,7 +52,7 @@ def test_reads_every_key_of_this_version() -> None:
         SourceText(
             "f",
             """
-listen: {do53: ["127.0.0.1:53"], proxy: ["[::1]:3128"], metrics: []}
+listen: {do53: ["127.0.0.1:53"], dot: [], doh: [], proxy: ["[::1]:3128"], metrics: []}
 resolver: {upstreams: ["udp://192.0.2.1"], upstream_ca: ca.pem}
 rules: [one, two]
 state: here
@@ -71,27 +75,37 @@ limits: {cache_entries: 10, head_s: 500ms, head_octets: 8 KiB}
 
 def test_default_listeners_may_be_skipped_and_configured_ones_not() -> None:
     settings, _ = read_config(SourceText("f", 'listen: {do53: ["[::1]:53"]}'), WHERE)
-    assert settings.listen.skippable == {*PROXY, "127.0.0.1:9153"}
+    assert settings.listen.skippable == {*DOT, *DOH, *PROXY, "127.0.0.1:9153"}
     assert "[::1]:53" not in settings.listen.skippable
     assert set(DO53) <= Listen().skippable
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        'listen: {dot: ["127.0.0.1:853"]}',
-        'listen: {doh: ["127.0.0.1:443"]}',
-        'listen: {proxy_tls: ["127.0.0.1:3129"]}',
-        "listen: {control: /run/x.sock}",
-        'resolver: {zones: {corp.example: ["udp://192.0.2.1"]}}',
-        "egress: {upstream_proxy: http://192.0.2.1:3128}",
-        "egress: {upstream_ca: ca.pem}",
-    ],
-)
-def test_a_key_of_a_later_version_is_no_promise(text: str) -> None:
-    (problem,) = problems(text)
+def test_a_key_of_a_later_version_is_no_promise() -> None:
+    (problem,) = problems('listen: {proxy_tls: ["127.0.0.1:3129"]}')
     assert "not in this version" in problem.message
     assert problem.cure
+
+
+def test_under_system_the_ports_are_the_standards() -> None:
+    settings, found = read_config(None, Locations("/c", "/s", "/r", system=True))
+    assert found == []
+    assert settings.listen.do53 == ("127.0.0.1:53", "[::1]:53")
+    assert settings.listen.dot == ("127.0.0.1:853", "[::1]:853")
+    assert settings.listen.doh == ("127.0.0.1:443", "[::1]:443")
+    assert settings.listen.proxy == PROXY
+    assert settings.listen.skippable >= {"[::1]:53", "[::1]:443", *PROXY}
+    assert settings.listen.control == "/r/control.sock"
+    assert (settings.enforcement, settings.first_run) == ("system", False)
+
+
+def test_the_control_socket_can_be_moved_or_turned_off() -> None:
+    where = Locations("/c", "/s", "/r")
+    default, _ = read_config(None, where)
+    moved, _ = read_config(SourceText("f", "listen: {control: /x, control_group: staff}"), where)
+    off, _ = read_config(SourceText("f", "listen: {control: ''}"), where)
+    assert default.listen.control == "/r/control.sock"
+    assert (moved.listen.control, moved.listen.control_group) == ("/x", "staff")
+    assert off.listen.control == ""
 
 
 def test_datagrams_that_would_be_fragmented_are_a_problem() -> None:
@@ -122,7 +136,7 @@ def test_an_unknown_key_comes_with_a_suggestion() -> None:
     assert problem.place.line == 1
 
 
-@pytest.mark.parametrize("upstream", ["https://192.0.2.1/dns-query#x", "system", "dns.quad9.net"])
+@pytest.mark.parametrize("upstream", ["https://dns.example/dns-query", "dns.quad9.net"])
 def test_an_upstream_that_cannot_be_used_is_a_problem(upstream: str) -> None:
     (problem,) = problems(f'resolver: {{upstreams: ["{upstream}"]}}')
     assert problem.place.column == 24
