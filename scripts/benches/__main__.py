@@ -7,11 +7,11 @@ from pathlib import Path
 
 import msgspec
 
-from scripts.benches import decision, planes
+from scripts.benches import decision, idle, overload, planes, reload
 from scripts.benches.ground import prepare
 from scripts.benches.planes import Plan, Result
 
-ALL = (*planes.PLANES, "decision", "rss")
+ALL = (*planes.PLANES, "decision", "reload", "overload", "rss", "idle-tunnel")
 BAR_CHARACTERS = 30
 
 
@@ -19,6 +19,12 @@ def bench(plan: Plan, plane: str) -> list[Result]:
     """Run one bench."""
     if plane == "decision":
         return decision.measure()
+    if plane == "overload":
+        return overload.measure(plan)
+    if plane == "reload":
+        return reload.measure(plan)
+    if plane == "idle-tunnel":
+        return idle.measure(plan)
     return planes.resident(plan) if plane == "rss" else planes.measure(plan, plane)
 
 

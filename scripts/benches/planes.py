@@ -12,7 +12,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from scripts.benches import servers
+from scripts.benches import encrypted, servers
+from scripts.benches.encrypted import Load
 from scripts.benches.ground import (
     BULK_OCTETS,
     LOAD_CPU,
@@ -40,21 +41,6 @@ class Result(Struct, frozen=True):
     unit: str
 
 
-class Load(Struct):
-    """What a generator counted."""
-
-    done: int
-    failed: int
-    seconds: float
-    octets: int = 0
-    lost: int = 0
-
-    @property
-    def anything(self) -> bool:
-        """Whether the server did its work; a large body may outlast the measurement."""
-        return self.done > 0 or self.octets > 0
-
-
 class Plan(Struct, frozen=True):
     """How long each measurement is, how often, and where files go."""
 
@@ -66,11 +52,17 @@ class Plan(Struct, frozen=True):
 PLANES: dict[str, tuple[Peer, tuple[Peer, ...]]] = {
     "udp-hit": (servers.OURS_DNS, (servers.UNBOUND, servers.DNSMASQ)),
     "udp-refused": (servers.OURS_DNS, (servers.UNBOUND, servers.DNSMASQ)),
+    "dot": (servers.OURS_DOT, (servers.UNBOUND_DOT, servers.DNSDIST_DOT)),
+    "dot-handshake": (servers.OURS_DOT, (servers.UNBOUND_DOT, servers.DNSDIST_DOT)),
+    "doh": (servers.OURS_DOH, (servers.UNBOUND_DOH, servers.DNSDIST_DOH)),
     "forward": (servers.OURS_HTTP, (servers.SQUID, servers.TINYPROXY, servers.MITMDUMP_FORWARD)),
     "connect": (servers.OURS_HTTP, (servers.SQUID, servers.TINYPROXY, servers.MITMDUMP_TUNNEL)),
     "bulk": (servers.OURS_HTTP, (servers.SQUID, servers.TINYPROXY, servers.MITMDUMP_TUNNEL)),
 }
+WARM_UP_S = {"doh": 3.0}  # each connection asks for every name a few times: ten times the others
 UNITS = {"udp-hit": "answers", "udp-refused": "answers", "forward": "requests"}
+UNITS |= {"dot": "answers", "dot-handshake": "handshakes"}
+UNITS |= {"doh": "answers"}
 UNITS |= {"connect": "tunnels", "bulk": "MiB"}
 
 
@@ -100,6 +92,12 @@ def running(plan: Plan, peer: Peer) -> Iterator[Server]:
 
 def load(plan: Plan, plane: str, server: Server, seconds: float) -> Load:
     """Put one plane's load on a server."""
+    if plane == "dot":
+        return encrypted.pipelined(plan.folder, server.port, seconds)
+    if plane == "dot-handshake":
+        return encrypted.handshakes(plan.folder, server.port, seconds)
+    if plane == "doh":
+        return encrypted.requests(plan.folder, server.port, seconds)
     port, length = str(server.port), str(seconds)
     argv: list[str | Path]
     if plane.startswith("udp-"):
@@ -157,10 +155,11 @@ def measure(plan: Plan, plane: str) -> list[Result]:
 def warm_up(plan: Plan, plane: str, server: Server) -> None:
     """Fill caches and pools before anything is counted; wait for the first good answer."""
     deadline = time.monotonic() + 10
-    while not load(plan, plane, server, 0.3).anything:
+    while not load(plan, plane, server, WARM_UP_S.get(plane, 0.3)).anything:
         if time.monotonic() > deadline:
             log = plan.folder / f"{server.name}-{server.port}" / f"{server.name}.log"
             raise RuntimeError(f"{server.name} answers nothing: {log.read_text()[-800:]}")
+    load(plan, plane, server, 1.0)  # what was lost on the way is asked again by then
 
 
 def resident(plan: Plan) -> list[Result]:

@@ -18,8 +18,8 @@ from proxy.advice import advise
 from proxy.audit_line import Record, encode
 from proxy.banner import Ready, ready_json
 from proxy.demo import Step
-from proxy.egress.refusal import problem as problem_of
 from proxy.flow import Plane
+from proxy.problem import problem as problem_of
 from rules.decision import Decision, Reason, Verdict
 from rules.facts import Evidence
 
