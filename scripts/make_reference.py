@@ -36,6 +36,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "sample-problem": samples.problem,
     "sample-index": samples.index,
     "sample-readyz": samples.readyz,
+    "sample-status": samples.status,
+    "sample-token": samples.token,
+    "sample-authority": samples.authority,
 }
 
 

@@ -43,6 +43,11 @@ PACKAGES = {
     "setpriv": "util-linux",
     "mount": "mount",
     "sysctl": "procps",
+    "promtool": "prometheus",
+    "systemd-analyze": "systemd",
+    "javac": "default-jdk-headless",
+    "h2load": "nghttp2-client",
+    "testssl": "testssl.sh",
 }
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 WAIT_S = 20.0  # for a server to accept; they take well under one

@@ -25,7 +25,7 @@ BLOCK = re.compile(r"<!-- (rules|configuration) -->\n```yaml\n(.*?)```", re.DOTA
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]+)")
 NAMED_TEST = re.compile(r"`([\w/.]+\.py)::(\w+)`")
 NAMED_FILE = re.compile(r"`((?:proxy|rules|certs|scripts|tests|docs)/[\w./-]+\.\w+)`")
-PLACES = Locations("$CONFIG", "$STATE")
+PLACES = Locations("$CONFIG", "$STATE", "$RUNTIME")
 
 
 def blocks(kind: str) -> list[object]:
@@ -149,7 +149,8 @@ def test_every_line_of_the_threats_is_closed_or_has_no_door() -> None:
 @pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.stem)
 def test_decisions_are_short_and_have_three_parts(page: Path) -> None:
     text = page.read_text()
-    assert len(text.splitlines()) <= 12
+    lines = [line for line in text.splitlines() if not line.startswith("|")]  # a table is no prose
+    assert len(lines) <= 16
     for part in ("**Context.**", "**Decision.**", "**Consequences.**"):
         assert part in text
 

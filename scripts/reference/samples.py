@@ -4,6 +4,7 @@ What depends on the moment (ids, times, process ids) is given; `check`, `explain
 as a person runs them, on files of their own.
 """
 
+import datetime as dt
 import json
 import os
 import subprocess
@@ -14,19 +15,21 @@ from pathlib import Path
 
 import msgspec
 
+from certs.authority import Described, Shown
 from proxy.advice import advise
 from proxy.audit_line import Record, encode
 from proxy.banner import Ready, ready_json
 from proxy.demo import Step
 from proxy.flow import Plane
 from proxy.problem import problem as problem_of
+from proxy.status import AppSummary, Status, TokenView, UpstreamState
 from rules.decision import Decision, Reason, Verdict
 from rules.facts import Evidence
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _ID, _FLOW = "01a200ee31db7a3c897d0c0b7ed48390", "01a200ee31db7f0ab408c57b2259dab8"
 _TUNNEL, _TUNNEL_FLOW = "01a200ee31117975b090387dbcc1df9a", "01a200ee30e17232908cf1ba985e2a12"
-_TIME = "2026-11-22T01:45:40.059179Z"
+_TIME, _END = "2026-11-22T01:45:40.059179Z", "2027-02-20T01:45:40.059179Z"
 _RULES = """\
 apps:
   coder:
@@ -41,6 +44,8 @@ def ready() -> str:
     """Return the ready event of `up --json`."""
     listen = {
         "do53": ["127.0.0.1:5300", "[::1]:5300"],
+        "dot": ["127.0.0.1:8853", "[::1]:8853"],
+        "doh": ["127.0.0.1:8443", "[::1]:8443"],
         "proxy": ["127.0.0.1:3128", "[::1]:3128"],
         "metrics": ["127.0.0.1:9153"],
     }
@@ -94,6 +99,68 @@ def index() -> str:
 def readyz() -> str:
     """Return what `/readyz` says while audit cannot be written."""
     return _fenced(json.dumps({"ready": False, "problems": {"audit": "No space left on device"}}))
+
+
+def status() -> str:
+    """Return what `status --json` prints of an appliance with one app."""
+    found = Status(
+        pid=4985,
+        version="0.1.0",
+        enforcement="advisory",
+        time=_TIME,
+        uptime_s=3725.1,
+        generation=2,
+        reload={"time": _TIME, "generation": 2, "outcome": "changed", "problems": []},
+        listen={"do53": ["127.0.0.1:5300"], "proxy": ["127.0.0.1:3128"]},
+        upstreams=(UpstreamState(name="tls://192.0.2.53:853", state="closed", text="12.3 ms"),),
+        apps=(
+            AppSummary(
+                name="coder",
+                evidence=("token",),
+                rules=1,
+                decisions={"allow": 41, "deny": 2, "fail": 0},
+                last_seen=_TIME,
+            ),
+        ),
+        tokens={"valid": 1, "expired": 0, "revoked": 0},
+        tokens_expiring=(),
+        certificate={"names": ["localhost", "127.0.0.1"], "not_after": _END, "days_left": 179.8},
+        audit={
+            "file": "$STATE/audit.jsonl",
+            "problem": None,
+            "written": 43,
+            "folded": 7,
+            "dropped": 0,
+        },
+        bounds={},
+        problems={},
+    )
+    return _fenced(msgspec.json.encode(found).decode())
+
+
+def token() -> str:
+    """Return what `app token coder --json` prints."""
+    made = TokenView(
+        id="coder.1",
+        name="coder",
+        purpose="app",
+        state="valid",
+        created=_TIME,
+        expires=_END,
+        bind_uid=None,
+        rotated=None,
+        revoked=None,
+    )
+    found = {"token": made, "secret": "spt_...", "replaced": None}
+    return _fenced(msgspec.json.encode(found).decode())
+
+
+def authority() -> str:
+    """Return what `ca show --json` prints before there is a leaf."""
+    begin, end = (dt.datetime(year, 11, 22, tzinfo=dt.UTC) for year in (2026, 2036))
+    names = ("localhost", "sallyport.internal", "127.0.0.0/8", "::1/128")
+    root = Shown("CN=Sallyport local CA", names, "9f2c...", begin, end)
+    return _fenced(msgspec.json.encode(Described(root, None)).decode())
 
 
 def lines() -> list[bytes]:

@@ -15,9 +15,10 @@ from msgspec import Struct
 from proxy import config_keys
 from proxy.advice import advise
 from proxy.config import LATER, Locations, Settings, read_config
-from proxy.egress.refusal import RETRY_AFTER_S, STATUS
+from proxy.egress.refusal import RETRY_AFTER_S
 from proxy.limits import Limits
 from proxy.metrics import Metrics
+from proxy.problem import STATUS
 from proxy.resolver.refusal import REFUSAL, Wording
 from rules import rtype
 from rules.decision import Decision, Reason, Verdict
@@ -26,7 +27,7 @@ from rules.text import SourceText
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _UNITS = {"_s": "s", "_octets": "octets", "_characters": "characters"}
-_PLACES = Locations("$CONFIG", "$STATE")
+_PLACES = Locations("$CONFIG", "$STATE", "$RUNTIME")
 _OUR_FAULT = 500  # HTTP statuses from here on: the asker did nothing wrong
 _CUTS = frozenset({Reason.SNI_MISMATCH, Reason.SNI_MISSING, Reason.NOT_TLS, Reason.ECH})
 _WORDINGS = frozenset(
