@@ -66,6 +66,7 @@ OTHERS = {
     "proxy/transport/own.py": "which addresses are ours: a set look-up for each Endpoint",
     "proxy/identify.py": "evidence to principal: once a connection, in the second tour",
     "proxy/metrics.py": "counting: one increment wherever something happens",
+    "proxy/exposition.py": "counting: the increment itself",
     "proxy/audit.py": "evidence: hangs at authorize",
     "proxy/audit_file.py": "evidence, on a thread of its own",
     "proxy/audit_fold.py": "evidence: repeats into one line",
