@@ -23,3 +23,9 @@ class Dot(DnsStream):
     @override
     def asker(self, principal: Principal, peer: SocketAddress) -> Asker:
         return Asker(principal, "dot", STREAM_OCTETS, peer, self._listener.name)
+
+    @override
+    def eof_received(self) -> bool:
+        """End: TLS is closed whole whatever this returns, and each True would be logged."""
+        super().eof_received()
+        return False

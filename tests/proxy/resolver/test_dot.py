@@ -160,6 +160,18 @@ async def test_misses_of_a_connection_are_capped(tmp_path: Path) -> None:
     assert replies == set(range(20))
 
 
+async def test_a_session_that_ends_before_its_answers_fills_no_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """threats.md, Evidence as a weapon: a peer that writes lines as fast as it can connect."""
+    async with hostile(lambda _: ()) as peer, served(peer.url("udp"), tmp_path) as it:
+        _, writer = await it.connect()
+        writer.write(framed(query("example.com")))
+        writer.close()
+        await writer.wait_closed()
+    assert caplog.messages == []
+
+
 async def test_octets_that_are_no_message_end_the_session(tmp_path: Path) -> None:
     async with served("udp://127.0.0.1:9", tmp_path) as it:
         reader, writer = await it.connect()
