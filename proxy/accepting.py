@@ -62,6 +62,7 @@ class Accepting:
             )
             udp.start()
             self._datagrams.append(udp)
+            self._metrics.udp_overflows.sources.append(lambda: udp.overflown)
         else:
             await self._listen(bound)
 

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from ipaddress import IPv6Address
 from socket import socket
+from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -31,6 +32,9 @@ _TEXT = "text/plain; charset=utf-8"
 _JSON = "application/json"
 _LOCALHOST = DomainName("localhost")
 _HTTP_PORT = 80
+# After each answer, as multiples of the time that it took: scrapers get a fifth of the loop's
+# time.  A page takes milliseconds, and requests may be pipelined without end.
+_RESTS = 4
 _PHRASES = {
     200: b"OK",
     400: b"Bad Request",
@@ -69,6 +73,7 @@ class Admin:
         self._limits = limits
         self._servers: list[asyncio.Server] = []
         self._seats = Seats(limits.admin_connections)
+        self._turns = asyncio.Lock()
 
     async def start(self, sock: socket) -> None:
         """Serve on `sock`, which listens already."""
@@ -116,7 +121,7 @@ class Admin:
                 head = _read_head(await reader.readuntil(b"\r\n\r\n"), self._limits)
             self._seats.works()
             is_kept, is_head = head.persistent, head.method == "HEAD"
-            answer = self._answer(head, writer.get_extra_info("sockname"))
+            answer = await self._take_turn(head, writer.get_extra_info("sockname"))
         except asyncio.LimitOverrunError:
             self._metrics.bounds.add("admin_head_octets")
             answer = (431, _TEXT, b"the request head is too long\n")
@@ -126,6 +131,14 @@ class Admin:
         async with asyncio.timeout(self._limits.head_s):
             await writer.drain()
         return is_kept
+
+    async def _take_turn(self, head: RequestHead, sockname: tuple[Any, ...]) -> _Answer:
+        """Return the answer, when the others had theirs; who asks without end waits longest."""
+        async with self._turns:
+            began = perf_counter()
+            answer = self._answer(head, sockname)
+            await asyncio.sleep((perf_counter() - began) * _RESTS)
+        return answer
 
     def _answer(self, head: RequestHead, sockname: tuple[Any, ...]) -> _Answer:
         if not _names(head.host, sockname):

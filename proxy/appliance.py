@@ -68,6 +68,7 @@ from rules.zones import with_zones
 logger = logging.getLogger("sallyport")
 
 EXIT_RULES, EXIT_BIND, EXIT_BUG = 3, 4, 70
+_TOLD = 3  # problems of the rules in one sentence of /readyz; `status` has all
 DOH_ALPN = ("h2", "http/1.1")  # RFC 8484, section 5.2
 _SWITCH_INTERVAL_S = 0.0005  # a busy thread costs each query a wait for the GIL of this length
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1  # mallopt(3)
@@ -197,8 +198,7 @@ class Appliance:
         settings = self._settings
         if settings.upstream_proxy is None:
             return None
-        anchors = None if settings.egress_ca is None else Path(settings.egress_ca)
-        return parse_parent(settings.upstream_proxy, anchors)
+        return parse_parent(settings.upstream_proxy, settings.egress_anchors)
 
     def _zoned(self, index: RuleIndex) -> RuleIndex:
         return with_zones(index, self._upstreams.zones)
@@ -319,8 +319,10 @@ class Appliance:
     def _problems(self) -> dict[str, str]:
         found = {
             "audit": self._audit.status(),
+            "rules": "; ".join(self._reloader.status().told[:_TOLD]),
             "tokens": self._tokens.problem,
             "certificate": None if self._renewal is None else self._renewal.problem,
+            "control": None if self._control is None else self._control.problem,
         }
         return {name: text for name, text in found.items() if text}
 

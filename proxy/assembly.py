@@ -99,6 +99,7 @@ class Assembly:
         self._time_s = time_s
         self._clock = clock
         self._child: subprocess.Popen[bytes] | None = None
+        self._is_over = False
 
     async def build(self, request: Request, before: Generation) -> Generation:
         """Return the generation that follows `before`: the same number where no rule changed.
@@ -111,7 +112,7 @@ class Assembly:
         request = msgspec.structs.replace(request, digest=before.digest, apps=digests)
         loop = asyncio.get_running_loop()
         with os.fdopen(os.memfd_create("rules"), "r+b") as file:
-            await loop.run_in_executor(self._executor, self._read, request, file.fileno())
+            await loop.run_in_executor(self._executor, self._read, request, file)
             file.seek(0)
             with _without_full_collections():
                 try:
@@ -120,7 +121,8 @@ class Assembly:
                     raise RebuildError(f"what was read cannot be used: {error}") from error
 
     def kill(self) -> None:
-        """End the child, if there is one."""
+        """End the child, if there is one, and each that begins from now on."""
+        self._is_over = True
         if self._child is not None:
             self._child.kill()
 
@@ -130,28 +132,31 @@ class Assembly:
         while parts:
             await pace.keep(_crumbled(parts))
 
-    def _read(self, request: Request, out: int) -> None:
-        argv = [sys.executable, "-P", "-m", "proxy.rebuild", msgspec.json.encode(request).decode()]
+    def _read(self, request: Request, out: BinaryIO) -> None:
+        argv = [sys.executable, "-P", "-m", "proxy.rebuild"]
         # The same order of every set makes the same digest of the same app.
         env = {**os.environ, "PYTHONPATH": str(_ROOT), "PYTHONHASHSEED": "0"}
         try:
             child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 # Signals of our terminal are for us.
-                argv, stdin=subprocess.DEVNULL, stdout=out, env=env, start_new_session=True,
+                argv, stdin=subprocess.PIPE, stdout=out, env=env, start_new_session=True,
             )  # fmt: skip
         except OSError as error:
             raise RebuildError(f"no process to read them with: {error.strerror}") from error
         self._child = child
+        if self._is_over:
+            child.kill()
         try:
-            code = child.wait(self._time_s)
+            # Not in its arguments: they are every user's to see, and short for many apps.
+            child.communicate(msgspec.json.encode(request), self._time_s)
         except subprocess.TimeoutExpired:
             child.kill()
-            child.wait()
+            child.communicate()
             raise RebuildError(f"not read within {self._time_s:g} s; split the files") from None
         finally:
             self._child = None
-        if code:
-            raise RebuildError(f"the process that reads them ended with {code}")
+        if child.returncode:
+            raise RebuildError(f"the process that reads them ended with {child.returncode}")
 
     async def _assemble(self, file: BinaryIO, before: Generation) -> Generation:
         pieces = read_pieces(file)

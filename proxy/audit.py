@@ -14,7 +14,7 @@ from typing import Literal
 from msgspec import Struct
 
 from proxy.audit_file import AuditFile
-from proxy.audit_fold import LINE_OCTETS, Fold, Folds, Repeats, Width
+from proxy.audit_fold import FOLD_S, LINE_OCTETS, Fold, Folds, Repeats, Width
 from proxy.audit_line import Line, Record, encode, rfc3339
 from proxy.audit_writer import AuditWriter
 from proxy.flow import Plane, new_id
@@ -229,6 +229,8 @@ def _encode_fold(fold: Fold) -> bytes:
     if fold.count == 1:
         return encode(record, line.detail)
     detail = line.detail if fold.samples is None else {"samples": fold.samples}
+    if fold.span_s > FOLD_S:
+        detail = {**detail, "within_s": fold.span_s}
     if fold.is_end:
         sums = {"octets_up": fold.octets_up, "octets_down": fold.octets_down}
         detail = {**detail, **sums, "duration": fold.duration}

@@ -144,6 +144,10 @@ class AuditFile:
     def _enter_folder(self) -> None:
         folder = self._file.parent
         folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+        self._check_folder()
+
+    def _check_folder(self) -> None:
+        folder = self._file.parent
         if folder.stat().st_mode & stat.S_IWOTH:
             # Whoever may write the folder may rename our files and put others in their place.
             raise BindError(f"{folder} is writable by everybody: chmod o-w it, or move audit.file")
@@ -168,6 +172,8 @@ class AuditFile:
         return fd
 
     def _reopen(self) -> None:
+        if self._fd >= 0 and not self._has_reserve():
+            self._begin_anew()
         fd = self._open(self._file, _APPEND)
         if self._fd >= 0:
             os.close(self._fd)
@@ -176,6 +182,31 @@ class AuditFile:
         # A crash may have left half a line; what it says is lost, the next line must not be.
         if self._octets and os.pread(fd, 1, self._octets - 1) != b"\n":
             self._octets += os.write(fd, b"\n")
+
+    def _begin_anew(self) -> None:
+        """Take lock and reserve again: the whole folder was taken away, and may be another now."""
+        self._check_folder()
+        if self._reserve_fd >= 0:
+            os.close(self._reserve_fd)
+            self._reserve_fd = -1
+        self._reserve_fd = self._open(self._file.with_suffix(".reserve"), os.O_RDWR)
+        try:
+            self._lock()
+        except BindError:
+            os.close(self._reserve_fd)
+            self._reserve_fd = -1
+            raise
+        self.keep_reserve()
+
+    def _has_reserve(self) -> bool:
+        if self._reserve_fd < 0:
+            return False
+        try:
+            there = self._file.with_suffix(".reserve").lstat()
+        except FileNotFoundError:
+            return False
+        here = os.fstat(self._reserve_fd)
+        return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
 
     def _was_moved(self) -> bool:
         """Return whether somebody renamed or removed the file under us (logrotate, an admin)."""

@@ -9,6 +9,9 @@ How much "the same" ignores depends on what the app has taken already:
 So an app that floods takes no room from another's lines, and none of its own are lost: they are
 told with less detail.  A fold's id is the id of its first line and of every repeat.
 
+An app that has less than half of its quota left is told of answers out of its cache once a minute
+and name: what each of them repeats was told within its second, when it was looked up.
+
 What is answered again within the second (`proxy.resolver.hits`) is counted where it is answered,
 as `Repeats` of an open fold, and added before the fold is told.
 """
@@ -25,6 +28,7 @@ from proxy.metrics import Metrics
 from rules.decision import Verdict
 
 FOLD_S = 1.0  # reference.md: identical lines fold into one a second
+SLOW_FOLD_S = 60.0  # of answers from the cache: `cache_entries` names a minute are half a quota
 LINE_OCTETS = 384  # what a line is taken for until it is encoded
 _MINUTE_S = 60.0
 _SPILL = 64  # folds that close early when there are too many: room for as many new ones
@@ -49,13 +53,14 @@ class Usage(Struct, gc=False):
 
 
 class Fold(Struct, gc=False):
-    """A line that still gathers repeats; times are Unix time, `duration` is in seconds."""
+    """A line that still gathers repeats; `opened` is Unix time, durations are in seconds."""
 
     id: str
     line: Line
     usage: Usage
     opened: float
     width: Width = Width.PLAIN
+    span_s: float = FOLD_S
     count: int = 1
     octets_up: int = 0
     octets_down: int = 0
@@ -139,6 +144,7 @@ class Folds:
         self._entropy = entropy
         self._spill = spill
         self._open: dict[tuple[object, ...], Fold] = {}  # in the order in which they opened
+        self._spans: dict[float, dict[tuple[object, ...], Fold]] = {FOLD_S: {}, SLOW_FOLD_S: {}}
         self._apps: dict[str, Usage] = {}
         self._refilled = wall()
         self._pool = b""
@@ -165,13 +171,14 @@ class Folds:
         return fold.id
 
     def due(self, now: float, at_most: int) -> list[Fold]:
-        """Take out the folds whose second is over at `now`, the first opened first."""
+        """Take out the folds whose second (or minute) is over at `now`, the first opened first."""
         taken: list[tuple[object, ...]] = []
-        for key, fold in self._open.items():
-            # A clock that was set back must not keep a fold open.
-            if 0 <= now - fold.opened < FOLD_S or len(taken) == at_most:
-                break
-            taken.append(key)
+        for span_s, folds in self._spans.items():
+            for key, fold in folds.items():
+                # A clock that was set back must not keep a fold open.
+                if 0 <= now - fold.opened < span_s or len(taken) == at_most:
+                    break
+                taken.append(key)
         return self._take(taken)
 
     def rest(self) -> list[Fold]:
@@ -210,12 +217,17 @@ class Folds:
                 return self._join(fold, line)
         if len(self._open) >= self._limits.audit_folds:
             self._make_room()
-        fold = Fold(id or self.new_id(now), line, usage, now, width)
+        fold = Fold(id or self.new_id(now), line, usage, now, width, self._span_s(line, usage))
         if "duration" in line.detail:
             fold.gather(line.detail)
         usage.left_octets = max(0.0, usage.left_octets - LINE_OCTETS)
-        self._open[key] = fold
+        self._open[key] = self._spans[fold.span_s][key] = fold
         return fold
+
+    def _span_s(self, line: Line, usage: Usage) -> float:
+        # Ordinary use of many names that are allowed must not end in a refusal of them.
+        is_short = usage.left_octets < self._limits.audit_quota_octets / 2
+        return SLOW_FOLD_S if is_short and "cached" in line.detail else FOLD_S
 
     def _join(self, fold: Fold, line: Line) -> Fold:
         fold.count += 1
@@ -255,7 +267,8 @@ class Folds:
 
     def _take(self, keys: list[tuple[object, ...]]) -> list[Fold]:
         taken = [self._open.pop(key) for key in keys]
-        for fold in taken:
+        for key, fold in zip(keys, taken, strict=True):
+            del self._spans[fold.span_s][key]
             if fold.repeats:
                 fold.close()
         return taken
@@ -263,4 +276,4 @@ class Folds:
     def _left_s(self, fold: Fold) -> float:
         """Return for how long a line like this is told by this fold: never over a second."""
         began = fold.usage.second if fold.width is Width.FLOODING else fold.opened
-        return min(max(began + FOLD_S - self._wall(), 0.0), FOLD_S)
+        return min(max(began + fold.span_s - self._wall(), 0.0), FOLD_S)

@@ -13,6 +13,7 @@ from proxy.flow import Flow
 from proxy.metrics import Metrics
 from proxy.refusals import Refusal, Refusals
 from proxy.target import describe
+from rules.beneath import Beneath, beneath
 from rules.decide import decide
 from rules.decision import Decision, Reason, Verdict
 from rules.facts import Connect, Endpoint, Facts, Question, Request
@@ -79,6 +80,12 @@ class Authorizer:
     ) -> Siblings | None:
         """Return which names beside that of `question` have its `decision` under these rules."""
         return siblings(self._index, suffixes, question, decision)
+
+    def beneath(
+        self, suffixes: PublicSuffixes, question: Question, decision: Decision
+    ) -> Beneath | None:
+        """Return in which trees of names every name has the `decision` on `question`."""
+        return beneath(self._index, suffixes, question, decision)
 
     def has_room(self, app: str) -> bool:
         """Return whether audit has room for what is allowed to `app`."""

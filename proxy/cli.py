@@ -42,6 +42,7 @@ from proxy.cli_say import (
 from proxy.cli_status import entry_of
 from proxy.config import Settings
 from proxy.confinement import notes_of, refuse_breaches
+from proxy.egress.parent import parse_parent
 from proxy.errors import BindError, ConfigError, PeerError
 from proxy.question import read_facts
 from proxy.reload import RuleFiles, check_listeners, public_suffixes, read_rules
@@ -138,7 +139,11 @@ def check(
     """Check the configuration and every rule file: all errors at once, each with its cure."""
     settings = settings_of(config, rules, None, as_json=as_json, system=system)
     try:
+        if settings.upstream_proxy is not None:
+            parse_parent(settings.upstream_proxy, settings.egress_anchors)
         files = _read(settings)
+    except ConfigError as error:
+        fail(str(error))
     except RuleSyntaxError as error:
         report(error.problems, [], as_json=as_json)
         raise typer.Exit(EXIT_RULES) from None

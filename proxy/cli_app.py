@@ -24,6 +24,7 @@ from proxy.cli_say import (
 )
 from proxy.cli_tokens import (
     TokensOf,
+    check_name,
     grace_of,
     show_list,
     show_secret,
@@ -130,7 +131,10 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show an app: identity lines, rules, decisions, when it was last seen, last refusals."""
+    check_name(name)
     settings = settings_of(config, None, state, system=system)
+    if not settings.listen.control:
+        fail("there is no control socket: `listen.control` is empty", EXIT_BIND)
     try:
         found = ControlClient(Path(settings.listen.control)).get(f"/apps/{name}")
     except BindError as error:

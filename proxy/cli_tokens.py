@@ -6,6 +6,7 @@ once and writes an audit line; what was written to the file it notices a second 
 
 import asyncio
 import os
+import re
 import sys
 import time
 from collections.abc import Coroutine
@@ -26,6 +27,8 @@ from proxy.status import TokenView, view
 from proxy.tokens import Issued, Purpose, Wanted
 from proxy.tokens_file import FILE_NAME, TokenFile
 from proxy.units import read_seconds
+
+_NAME = re.compile(r"[a-z0-9-]+(\.[0-9]+)?", re.ASCII)  # of an app or token, or a token's id
 
 
 class Told(Struct, frozen=True):
@@ -59,6 +62,7 @@ class TokensOf:
 
     def rotate(self, which: str, grace_s: float | None) -> Told:
         """Make the successor of the token `which`; ends the command with what is wrong."""
+        check_name(which)
         content = {"grace_s": grace_s}
         answer = self._ask("POST", f"/tokens/{which}/rotate?purpose={self._purpose}", content)
         if answer is None:
@@ -67,6 +71,7 @@ class TokensOf:
 
     def revoke(self, which: str) -> list[TokenView]:
         """Void the token or the tokens `which`; ends the command with what is wrong."""
+        check_name(which)
         answer = self._ask("DELETE", f"/tokens/{which}?purpose={self._purpose}")
         if answer is None:
             revoked = _done(self._file().revoke(which, _now(), self._purpose))
@@ -90,10 +95,6 @@ class TokensOf:
         """Return what the appliance answers; None where none runs that could."""
         if not self._control:
             return None
-        if not target.isascii() or not target.isprintable() or " " in target:
-            fail(
-                "names are lower-case letters, digits and hyphens; an id is NAME.NUMBER", EXIT_USAGE
-            )
         try:
             return ControlClient(Path(self._control)).ask(method, target, content)
         except NotRunningError:
@@ -102,6 +103,12 @@ class TokensOf:
             fail(str(error), EXIT_BIND)
         except ControlError as error:
             fail(str(error), EXIT_BIND if error.status >= 500 else EXIT_FINDINGS)
+
+
+def check_name(which: str) -> None:
+    """End the command with 2 where `which` is no name of an app or token, and no id."""
+    if not _NAME.fullmatch(which):
+        fail("names are lower-case letters, digits and hyphens; an id is NAME.NUMBER", EXIT_USAGE)
 
 
 def wanted(name: str, purpose: Purpose, ttl: str | None, bind_uid: int | None) -> Wanted:

@@ -7,8 +7,10 @@ command line has expanded the variables before.
 """
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct, structs
@@ -40,6 +42,7 @@ LATER = "not in this version"
 type Upstreams = tuple[str | tuple[str, ...], ...]
 """One group of upstreams, or groups in the order in which they are asked."""
 
+_PASSWORD = re.compile(r"(?<=//)[^/@\s]*(?=@)")  # the userinfo of a URL: RFC 3986, section 3.2.1
 _MOST_UDP_OCTETS = 4096  # RFC 6891, section 6.2.5
 
 
@@ -109,6 +112,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Whether we run for the whole host: rules are root's, state is ours alone."""
 
     @property
+    def egress_anchors(self) -> Path | None:
+        """The file of `egress_ca`."""
+        return None if self.egress_ca is None else Path(self.egress_ca)
+
+    @property
     def enforcement(self) -> str:
         """What confinement is claimed: advisory, or system."""
         return "system" if self.system else "advisory"
@@ -140,7 +148,7 @@ class _Reader:
         self._keys = read(self._root, ConfigKeys, self._report) or ConfigKeys()
 
     def problems(self) -> list[Problem]:
-        return list(self._report.problems(Severity.ERROR))
+        return [_without_password(each) for each in self._report.problems(Severity.ERROR)]
 
     def settings(self, locations: Locations) -> Settings:
         keys = self._keys
@@ -193,6 +201,8 @@ class _Reader:
     def _zones(self, zones: dict[str, list[str | list[str]]]) -> dict[str, Upstreams]:
         for suffix, texts in zones.items():
             self._try(f"resolver.zones\0{suffix}", partial(parse_zones, {suffix: texts}))
+        if not any(self._report.problems(Severity.ERROR)):
+            self._try("resolver.zones", partial(parse_zones, zones))  # one named twice
         return {suffix: _frozen(texts) for suffix, texts in zones.items()}
 
     def _try(self, key: str, parse: Callable[[], object]) -> None:
@@ -267,6 +277,12 @@ class _Reader:
         if number <= 0:
             self._problem(key, "a bound of zero admits nothing", "write a positive number")
         return number
+
+
+def _without_password(problem: Problem) -> Problem:
+    """Return `problem` with its line as it may stand in a log; the caret stays where it points."""
+    excerpt = _PASSWORD.sub(lambda found: "*" * len(found[0]), problem.excerpt)
+    return structs.replace(problem, excerpt=excerpt)
 
 
 def _frozen(texts: Sequence[str | Sequence[str]]) -> Upstreams:

@@ -66,24 +66,25 @@ def refuse_breaches(settings: Settings, uid: int) -> None:
 
 
 def check_agents(ruleset: Ruleset, uid: int) -> None:
-    """Check that no app is known by the appliance's own `uid`: it could change all that is ours.
+    """Check that no app is known by the appliance's own `uid`, or root's: it could change all.
 
     Raises:
         RuleSyntaxError: with a problem for each line that names it.
     """
     problems = [
-        _own_agent(line, uid)
+        _own_agent(line)
         for app in ruleset.apps.values()
         for line in app.identity
-        if line.uid == uid
+        if line.uid in {ROOT, uid}
     ]
     if problems:
         raise RuleSyntaxError(tuple(problems))
 
 
-def _own_agent(line: IdentityLine, uid: int) -> Problem:
+def _own_agent(line: IdentityLine) -> Problem:
     file, _, number = line.id.rpartition(":")
-    message = f"uid {uid} is the appliance's own; with --system agents are other users"
+    whose = "root, who may change the rules" if line.uid == ROOT else "the appliance's own"
+    message = f"uid {line.uid} is {whose}; with --system agents are other users"
     return Problem(Place(file, int(number), 1), message, "let agents run as another user")
 
 
@@ -128,14 +129,15 @@ def is_shared(folder: Path) -> bool:
 
 
 def _rooted(settings: Settings) -> Iterator[Path]:
-    """Yield what only root may change: rules and the configuration."""
+    """Yield what only root may change: rules, the configuration, and whom upstreams must show."""
     yield from map(Path, settings.rules)
+    yield from (Path(each) for each in (settings.upstream_ca, settings.egress_ca) if each)
     if settings.config_file:
         yield Path(settings.config_file).absolute()
 
 
 def _of_root(path: Path) -> Iterator[Breach]:
-    for each in chain(path):
+    for each in dict.fromkeys((*chain(path), *chain(path.resolve()))):  # a link, and its target
         found = _writable(each)
         if found is not None:
             message, cure = found

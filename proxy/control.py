@@ -13,7 +13,7 @@ import msgspec
 
 from proxy.control_routes import Asked, RefusedError, Routes
 from proxy.control_socket import Caller, ControlSocket, caller_of
-from proxy.errors import PeerError
+from proxy.errors import BindError, PeerError
 from proxy.limits import Limits
 from proxy.metrics import Metrics
 from proxy.status import LastSeen, Sources
@@ -51,19 +51,23 @@ class Control:
         self._socket: ControlSocket | None = None
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._returning: asyncio.Task[None] | None = None
+        self.problem: str | None = None
+        """Why nobody can ask; None while they can."""
         self._seats = Seats(limits.control_connections)
 
     async def start(self, bound: ControlSocket) -> None:
         """Serve on `bound`, which listens already and is ours to close."""
         self._socket = bound
-        limit = self._limits.admin_head_octets
-        self._server = await asyncio.start_unix_server(self._accept, sock=bound.socket, limit=limit)
+        self._server = await self._served(bound)
         self._tick()
 
     async def close(self) -> None:
         """Stop accepting, cut what is open and remove the socket."""
         if self._timer is not None:
             self._timer.cancel()
+        if self._returning is not None:
+            self._returning.cancel()
         if self._server is not None:
             self._server.close()
         await self._seats.close()
@@ -72,7 +76,30 @@ class Control:
 
     def _tick(self) -> None:
         self._seen.look(self._wall())
+        is_idle = self._returning is None or self._returning.done()
+        if self._socket is not None and is_idle and not self._socket.is_there():
+            self._returning = asyncio.get_running_loop().create_task(self._return(self._socket))
         self._timer = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
+
+    async def _return(self, lost: ControlSocket) -> None:
+        """Listen anew where the socket's file was taken away: nobody could ask any more."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        try:
+            self._socket = lost.again()
+        except (BindError, OSError) as error:
+            if self.problem is None:
+                logger.warning("the control socket %s is gone: %s", lost.path, error)
+            self.problem = f"the socket {lost.path} is gone and cannot be made: {error}"
+            return
+        logger.warning("the control socket %s was taken away, and is there again", lost.path)
+        self.problem = None
+        self._server = await self._served(self._socket)
+
+    async def _served(self, bound: ControlSocket) -> asyncio.Server:
+        limit = self._limits.admin_head_octets
+        return await asyncio.start_unix_server(self._accept, sock=bound.socket, limit=limit)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self._seats.has_room:
@@ -91,6 +118,7 @@ class Control:
             caller = caller_of(writer.get_extra_info("socket"))
             while await self._exchange(reader, writer, caller, wait_s):
                 wait_s = self._limits.keep_alive_s
+                await asyncio.sleep(0)  # requests may be pipelined without end: others go first
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
             writer.transport.abort()  # slow, or gone: nobody reads an answer
         finally:

@@ -45,6 +45,24 @@ class ControlSocket(Struct, frozen=True):
     lock: int
     group: int | None
 
+    def is_there(self) -> bool:
+        """Return whether the socket's file is still where it was made."""
+        try:
+            return stat.S_ISSOCK(self.path.lstat().st_mode)
+        except OSError:
+            return False
+
+    def again(self) -> "ControlSocket":
+        """Return another one in the same place, for one whose file was taken away.
+
+        Raises:
+            BindError: the place is no longer a safe one.
+            OSError: it cannot be had.
+        """
+        _make_folder(self.path.parent, self.group)
+        _check_folder(self.path.parent, self.group)
+        return ControlSocket(_listen(self.path, self.group), self.path, self.lock, self.group)
+
     def close(self) -> None:
         """Remove the socket's file and let go of the lock."""
         self.socket.close()

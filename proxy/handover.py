@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, override
 from msgspec import Struct
 from msgspec.structs import replace
 
+from rules.address import Network
 from rules.decision import Refuse
 from rules.errors import Place, Problem, Severity
 from rules.match import Steps
@@ -26,7 +27,8 @@ from rules.pattern import HostPattern, PatternKind
 from rules.ruleset import AllowRule, App, DenyRule, IdentityLine, Level, Requirements
 
 _LENGTH = Layout("!I")
-_PIECE = 128  # rules, or patterns of one rule, in one piece: 0.1 to 0.2 ms to read
+_PIECE = 128  # rules and their patterns in one piece: 0.1 to 0.2 ms to read
+_NETWORK, _PATH = 12, 4  # as many patterns are read in the time of one of these
 
 
 class Request(Struct, frozen=True):
@@ -67,7 +69,7 @@ class Opening(Struct, frozen=True):
 
 
 class Rules(Struct, frozen=True):
-    """Some rules of the app; the patterns of one with many follow."""
+    """Some rules of the app; the patterns and networks of one with many follow."""
 
     rules: tuple[AllowRule | DenyRule, ...]
 
@@ -78,12 +80,18 @@ class Patterns(Struct, frozen=True):
     patterns: tuple[HostPattern, ...]
 
 
-type Piece = Heading | Opening | Rules | Patterns
+class Networks(Struct, frozen=True):
+    """Some networks of the rule that came last."""
+
+    networks: tuple[Network, ...]
+
+
+type Piece = Heading | Opening | Rules | Patterns | Networks
 
 _VALUES: dict[tuple[str, str], Any] = {
     (kind.__module__, kind.__qualname__): kind
     for kind in (
-        *(Heading, Opening, Rules, Patterns),
+        *(Heading, Opening, Rules, Patterns, Networks),
         *(Problem, Place, Severity),
         *(App, AllowRule, DenyRule, IdentityLine, Requirements, Level, Refuse),
         *(HostPattern, PatternKind, PathGlob),
@@ -168,6 +176,8 @@ def _read_app(opened: App, pieces: Iterator[Piece], following: list[App]) -> Ste
         match piece:
             case Patterns():
                 rules.add_patterns(piece.patterns)
+            case Networks():
+                rules.add_networks(piece.networks)
             case Rules():
                 rules.add(piece.rules)
             case Opening():
@@ -182,12 +192,13 @@ def _read_app(opened: App, pieces: Iterator[Piece], following: list[App]) -> Ste
 
 
 class _Gathered:
-    """The rules of one app so far, and the patterns of the last of them."""
+    """The rules of one app so far, and the patterns and networks of the last of them."""
 
     def __init__(self) -> None:
         self.allows: list[AllowRule] = []
         self.denies: list[DenyRule] = []
         self.patterns: list[HostPattern] = []
+        self.networks: list[Network] = []
 
     def add(self, rules: tuple[AllowRule | DenyRule, ...]) -> None:
         self.finish()
@@ -198,35 +209,59 @@ class _Gathered:
                 self.denies.append(rule)
 
     def add_patterns(self, patterns: tuple[HostPattern, ...]) -> None:
-        if not (self.allows or self.denies):
-            raise ForeignValueError("patterns of no rule")
+        self._check_rule()
         self.patterns += patterns
 
+    def add_networks(self, networks: tuple[Network, ...]) -> None:
+        self._check_rule()
+        self.networks += networks
+
     def finish(self) -> None:
-        """Give the last rule its patterns, if they came apart from it."""
-        if self.patterns:
-            patterns, self.patterns = tuple(self.patterns), []
-            if self.denies:
-                self.denies.append(replace(self.denies.pop(), patterns=patterns))
-            else:
-                self.allows.append(replace(self.allows.pop(), patterns=patterns))
+        """Give the last rule its patterns and networks, if they came apart from it."""
+        if self.denies:
+            self.denies.append(self._whole(self.denies.pop()))
+        elif self.allows:
+            self.allows.append(self._whole(self.allows.pop()))
+
+    def _check_rule(self) -> None:
+        if not (self.allows or self.denies):
+            raise ForeignValueError("patterns or networks of no rule")
+
+    def _whole[R: AllowRule | DenyRule](self, rule: R) -> R:
+        patterns, self.patterns = tuple(self.patterns), []
+        networks, self.networks = tuple(self.networks), []
+        if not patterns and not networks:
+            return rule
+        return replace(
+            rule, patterns=patterns or rule.patterns, addresses=networks or rule.addresses
+        )
 
 
 def _rule_pieces(rules: Iterable[AllowRule | DenyRule]) -> Iterator[Piece]:
     gathered: list[AllowRule | DenyRule] = []
+    weight = 0
     for rule in rules:
-        if len(rule.patterns or ()) > _PIECE:
-            gathered.append(replace(rule, patterns=()))
-            yield Rules(tuple(gathered))
-            gathered = []
+        if _weight(rule) > _PIECE:
+            bare = replace(rule, patterns=rule.patterns and (), addresses=rule.addresses and ())
+            yield Rules((*gathered, bare))
             yield from (Patterns(some) for some in batched(rule.patterns or (), _PIECE))
+            few = _PIECE // _NETWORK
+            yield from (Networks(some) for some in batched(rule.addresses or (), few))
+            gathered, weight = [], 0
             continue
         gathered.append(rule)
-        if len(gathered) == _PIECE:
+        weight += _weight(rule)
+        if weight >= _PIECE:
             yield Rules(tuple(gathered))
-            gathered = []
+            gathered, weight = [], 0
     if gathered:
         yield Rules(tuple(gathered))
+
+
+def _weight(rule: AllowRule | DenyRule) -> int:
+    """Return how long the rule takes to read, in patterns."""
+    networks, paths = len(rule.addresses or ()), len(rule.paths or ())
+    return 1 + len(rule.patterns or ()) + _NETWORK * networks + _PATH * paths
 
 
 def _octets(piece: Piece) -> bytes:

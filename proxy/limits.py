@@ -12,6 +12,9 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     # Do53, serving
     dns_udp_in_flight: int = 4096  # per listener; Unbound num-queries-per-thread 1024 to 4096
+    dns_udp_wait_s: float = 0.005  # in the kernel's queue, of an overload; RFC 8289, section 4.3
+    dns_udp_burst_s: float = 0.5  # of waiting so long before it is one; CoDel's interval 0.1
+    dns_udp_queue_octets: int = 1048576  # 1365 queries: 9 ms of hits; Unbound so-rcvbuf up to 4m
     dns_tcp_connections: int = (
         512  # per listener; BIND tcp-clients 150, dnsdist maxTCPClientThreads
     )

@@ -1,4 +1,4 @@
-"""`python -m proxy.rebuild REQUEST`: the child process that reads rule files for the appliance.
+"""`python -m proxy.rebuild`: the child process that reads rule files for the appliance.
 
 Reading 100,000 rules takes seconds and twice their memory.  Here it takes neither from the
 process that answers queries, and a file that could end or stall a parser ends or stalls this one.
@@ -68,15 +68,15 @@ def _write(read: RuleFiles, request: Request, out: BinaryIO) -> None:
             write_pieces(out, octets)
 
 
-def main(argv: list[str]) -> int:
-    """Serve the one request in `argv`, and write to standard output."""
+def main() -> int:
+    """Serve the one request on standard input, and write to standard output."""
     gc.disable()  # nothing here lives longer than its use, and all of it ends together
     os.nice(_NICENESS)
     with os.fdopen(sys.stdout.fileno(), "wb", closefd=False) as out:
-        rebuild(msgspec.json.decode(argv[0], type=Request), out)
+        rebuild(msgspec.json.decode(sys.stdin.buffer.read(), type=Request), out)
     return 0
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
+    code = main()
     os._exit(code)  # what is left of memory ends with the process

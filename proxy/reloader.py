@@ -23,6 +23,8 @@ from rules.errors import Problem, RuleSyntaxError
 
 logger = logging.getLogger(__name__)
 
+_UNSEEN: Look = ("unseen",)  # differs from every look, so that it counts as a change
+
 type Why = Literal["start", "files", "signal", "control"]
 
 type Use = Callable[[Generation], None]
@@ -126,7 +128,10 @@ class Reloader:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._watch.rest_s())
-            seen = await self._look()
+            try:
+                seen = await self._look()
+            except Exception:  # noqa: BLE001 - no thread, say: the reload that follows tells of it
+                seen = _UNSEEN
             if self._watch.see(seen, loop.time()):
                 self.request("files")
 

@@ -146,16 +146,19 @@ async def _child(folder: Path, now: int, names: tuple[str, ...]) -> None:
     """Have a new leaf made.
 
     Raises:
-        RenewalError: the child failed, or took too long.
+        RenewalError: the child could not be started, failed, or took too long.
     """
-    process = await asyncio.create_subprocess_exec(
-        # -P: a folder named `certs` where we were started must not be imported as ours.
-        *(sys.executable, "-P", "-m", "certs.renew", str(folder), str(now), *names),
-        env={**os.environ, "PYTHONPATH": str(_ROOT)},
-        stdin=DEVNULL,
-        stdout=DEVNULL,
-        stderr=PIPE,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            # -P: a folder named `certs` where we were started must not be imported as ours.
+            *(sys.executable, "-P", "-m", "certs.renew", str(folder), str(now), *names),
+            env={**os.environ, "PYTHONPATH": str(_ROOT)},
+            stdin=DEVNULL,
+            stdout=DEVNULL,
+            stderr=PIPE,
+        )
+    except OSError as error:  # no descriptor or process is left just now, or Python has gone
+        raise RenewalError(f"the child process cannot be started: {error.strerror}") from None
     said = await _end_of(process)
     if process.returncode:
         text = said.decode(errors="replace").strip()[-_SAID_CHARACTERS:]

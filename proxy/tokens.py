@@ -60,7 +60,7 @@ class Token(Struct, frozen=True, kw_only=True):
 class Wanted(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A token that is asked for; a `ttl_s` of None is the default, `limits.token_ttl_s`."""
 
-    name: Annotated[str, Meta(pattern="^[a-z0-9-]+$", max_length=_NAME_CHARACTERS)]
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9-]+\Z", max_length=_NAME_CHARACTERS)]
     purpose: Purpose = Purpose.APP
     ttl_s: float | None = None
     bind_uid: Annotated[int, Meta(ge=0, le=_MOST_UID)] | None = None

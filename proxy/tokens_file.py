@@ -33,6 +33,7 @@ FILE_NAME = "sallyport.sqlite"
 _SCHEMA = 1
 _REMEMBERED_S = 604800.0  # an expired token is told from one that never was for a week
 _PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
+_LISTS = {Purpose.APP: "sallyport app list", Purpose.SCRAPE: "sallyport metrics list"}
 _TABLE = """\
 CREATE TABLE token (
   number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -97,7 +98,8 @@ class TokenFile:
         grace_s = self._limits.token_grace_s if grace_s is None else grace_s
         async with self._changing() as db:
             found = _named((await _all(db)).values(), which, purpose)
-            old = _one([token for token in found if not (token.revoked or token.rotated)], which)
+            fresh = [token for token in found if not (token.revoked or token.rotated)]
+            old = _one(fresh, which, purpose)
             await self._make_room(db, now, kept=old)
             wanted = Wanted(name=old.name, purpose=old.purpose, bind_uid=old.bind_uid)
             issued = await self._insert(db, wanted, now, now + old.expires - old.created)
@@ -120,7 +122,7 @@ class TokenFile:
             found = _named((await _all(db)).values(), which, purpose)
             valid = [token for token in found if token.state(now) == "valid"]
             if not valid:
-                raise UnknownTokenError(f"no valid token {which}; `sallyport app list` shows all")
+                raise UnknownTokenError(f"no valid token {which}; `{_LISTS[purpose]}` shows all")
             rows = [(now, _number(token)) for token in valid]
             await db.executemany("UPDATE token SET revoked = ? WHERE number = ?", rows)
             return tuple(msgspec.structs.replace(token, revoked=now) for token in valid)
@@ -285,9 +287,9 @@ def _named(tokens: Iterable[Token], which: str, purpose: Purpose) -> list[Token]
     return [token for token in tokens if token.name == which and token.purpose is purpose]
 
 
-def _one(found: list[Token], which: str) -> Token:
+def _one(found: list[Token], which: str, purpose: Purpose) -> Token:
     if not found:
-        raise UnknownTokenError(f"no token {which} to rotate; `sallyport app list` shows all")
+        raise UnknownTokenError(f"no token {which} to rotate; `{_LISTS[purpose]}` shows all")
     if len(found) > 1:
         ids = ", ".join(token.id for token in found)
         raise UnknownTokenError(f"{which} has several tokens: name one of {ids}")

@@ -130,8 +130,9 @@ class LiveTokens:
         self._seen = self._stamp()
         now = self.tokens.now()
         if self._seen[0] is None:
-            self.problem = None
-            self.tokens.use({}, now)
+            if self.tokens.all():
+                text = "is gone, and no token is known; restore it, or issue new tokens"
+                self._fail(BindError(f"the file of tokens {self._path} {text}"))
             return
         try:
             known = await self._file().read()

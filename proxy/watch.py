@@ -35,7 +35,8 @@ def _status(path: str) -> Look:
     except OSError as error:
         return (error.errno,)
     # A folder's own times change with files that are no rules: an editor's, say.
-    times = () if found.st_mode & 0o040000 else (found.st_mtime_ns, found.st_size)
+    is_folder = found.st_mode & 0o040000
+    times = () if is_folder else (found.st_mtime_ns, found.st_ctime_ns, found.st_size)
     return found.st_dev, found.st_ino, found.st_mode, found.st_uid, found.st_gid, *times
 
 

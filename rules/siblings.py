@@ -17,7 +17,9 @@ from rules.name import ROOT, DomainName, parent
 from rules.special import SPECIAL_NAMES, special_use
 from rules.suffix import PublicSuffixes, SuffixRules
 
-_UNTOUCHED = frozenset({Reason.HOST_NOT_LISTED, Reason.IDENTITY_UNKNOWN})
+UNTOUCHED = frozenset({Reason.HOST_NOT_LISTED, Reason.IDENTITY_UNKNOWN})
+"""Why a name is refused that no rule had a part in."""
+
 _FEW = 32  # so many names are looked through once rather than asked for each sibling
 
 
@@ -47,7 +49,7 @@ def siblings(
     None where a rule had a part in it, or may have in that on a sibling: then each is decided.
     """
     above = parent(question.name)
-    is_untouched = decision.reason in _UNTOUCHED and not decision.empty and question.via is None
+    is_untouched = decision.reason in UNTOUCHED and not decision.empty and question.via is None
     if not is_untouched or above == ROOT or special_use(above) is not None:
         return None
     app = index.apps.get(question.principal.app)
@@ -56,7 +58,7 @@ def siblings(
     if app is not None and any(level.questions for level in app.denies.levels(question.name)):
         return None
     tables = () if app is None else (app.allows.exact, app.denies.exact, app.ancestors.shards)
-    named = [_joined(table) for table in tables if _may_name(table, above)]
+    named = [joined(table) for table in tables if _may_name(table, above)]
     if above in _ABOVE_SPECIAL:
         named.append(SPECIAL_NAMES)
     if above in _above_listed(suffixes):
@@ -74,7 +76,8 @@ class _Divided(Struct, frozen=True):
         return name in self.shards[hash(name) % len(self.shards)]
 
 
-def _joined(shards: Sequence[Container[str]]) -> Container[str]:
+def joined(shards: Sequence[Container[str]]) -> Container[str]:
+    """Return the parts of one table as a whole."""
     return shards[0] if len(shards) == 1 else _Divided(shards)
 
 

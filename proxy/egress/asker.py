@@ -21,8 +21,8 @@ class Asker:
     """The other end of a connection from `peer` to our socket `local`, bound as `listener`."""
 
     __slots__ = (
-        "_base", "_epoch", "_fields", "_identifier", "_local", "_peer", "_shown", "_values",
-        "ambient", "listener", "refused",
+        "_base", "_epoch", "_fields", "_identifier", "_local", "_peer", "_shown", "_shown_at",
+        "_values", "ambient", "listener", "refused",
     )  # fmt: skip
 
     def __init__(
@@ -35,7 +35,7 @@ class Asker:
         self.listener = listener
         self.ambient = identifier.tcp(peer, local, listener)
         self.refused = 0  # credentials that were presented in vain
-        self._epoch = identifier.epoch
+        self._epoch = self._shown_at = identifier.epoch  # of `ambient`, of `_shown`
         self._fields: Fields = ()
         self._values: tuple[bytes, ...] = ()  # of Proxy-Authorization
         self._base: tuple[bytes, ...] = ()  # of the CONNECT that the requests are inside of
@@ -43,7 +43,7 @@ class Asker:
 
     def of(self, fields: Fields) -> Principal | Decision:
         """Return who sends a request with these fields, or why its credential counts for none."""
-        if fields is not self._fields or self._epoch != self._identifier.epoch:
+        if fields is not self._fields or self._shown_at != self._identifier.epoch:
             self._look(fields)
         shown = self._shown
         if isinstance(shown, Decision):
@@ -67,9 +67,10 @@ class Asker:
     def _look(self, fields: Fields) -> None:
         values = tuple([value for name, value in fields if name == _FIELD]) or self._base
         self._fields = fields
-        if values == self._values and self._epoch == self._identifier.epoch:
+        if values == self._values and self._shown_at == self._identifier.epoch:
             return
         self._refresh()
+        self._shown_at = self._epoch
         self._values = values
         if not values:
             self._shown = self.ambient

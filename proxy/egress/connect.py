@@ -14,13 +14,15 @@ from proxy.egress.dial import Undialled, dial, is_allowed, known_target
 from proxy.egress.errand import Errand
 from proxy.egress.evidence import Opened, record_opening
 from proxy.egress.hello import HTTP_PORT, Expected, Opening, Waiting
-from proxy.egress.known import Target
+from proxy.egress.known import KnownHead, Route, Target
 from proxy.egress.obligations import Passage, read
 from proxy.egress.origin import OriginConnection
 from proxy.egress.request import (
     CHANGED,
     UNKNOWN_OBLIGATION,
     Requester,
+    is_current,
+    serve_again,
 )
 from proxy.egress.standing import Standing
 from proxy.egress.tunnel import Side, Tunnel
@@ -28,7 +30,7 @@ from proxy.target import authority
 from proxy.wire.head import RequestHead
 from proxy.wire.target import authority_form, check_host
 from rules.decision import Decision, Reason, Verdict
-from rules.facts import Connect
+from rules.facts import Connect, Principal
 from rules.special import OUR_ZONE
 
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
@@ -55,16 +57,44 @@ class Connector(Requester, Protocol):
         """Take the transport back: plain HTTP to the errand's origin begins with `octets`."""
 
 
-def serve(client: Connector, head: RequestHead) -> None:
-    """Decide on a CONNECT and open the tunnel, or refuse it.
+def again(client: Connector, data: bytes) -> bool:
+    """Serve `data` if it is what was read before, octet by octet; return whether it is."""
+    repeat = client.repeat
+    if repeat is not None and repeat.octets == data:
+        is_same = is_current(client, repeat)
+        if is_same:
+            serve_again(client, repeat)
+        return is_same
+    known = client.context.heads.find(data) if client.authority is None else None
+    if known is None or known.route is None:
+        return False
+    client.repeat = None
+    principal = client.asker.of(known.head.fields)
+    if principal is known.principal:
+        _decide(client, known.head, known.route)
+    else:
+        _find_route(client, known.head, principal, known)
+    return True
+
+
+def serve(client: Connector, head: RequestHead, octets: bytes = b"") -> None:
+    """Decide on a CONNECT and open the tunnel, or refuse it; `octets` were read as `head`.
 
     Raises:
         PeerError: the target is no authority, or Host names another.
     """
+    client.repeat = None
+    known = client.context.heads.find(octets)
+    _find_route(client, head, client.asker.of(head.fields), known)
+
+
+def _find_route(
+    client: Connector, head: RequestHead, principal: Principal | Decision, known: KnownHead | None
+) -> None:
+    """Find out where to, and decide; `known` is told its route."""
     host, port = _authority(head.target)
     if head.host != head.target and not _names_us(client, head):
         check_host(head, host, port)
-    principal = client.asker.of(head.fields)
     context = client.context
     if isinstance(principal, Decision):  # a credential that counts for nobody
         stranger = context.identifier.presented_unknown()
@@ -72,19 +102,27 @@ def serve(client: Connector, head: RequestHead) -> None:
         client.refuse(client.new_flow(stranger), connect, principal, head)
         return
     route = context.routes.get(principal, host, port)
+    if known is not None and head.host == head.target:
+        known.principal, known.route = principal, route
+    _decide(client, head, route)
+
+
+def _decide(client: Connector, head: RequestHead, route: Route) -> None:
+    context, connect = client.context, route.connect
+    host, port, principal = connect.host, connect.port, connect.principal
     target = known_target(context, route, asyncio.get_running_loop().time())
     flow = client.new_flow(principal, route.flow if target is not None else "")
-    errand = Errand(flow, route.connect, route.key, route)
+    errand = Errand(flow, connect, route.key, route)
     if host == OUR_ZONE and port == HTTP_PORT:
         client.transport.write(ESTABLISHED)
         client.speak_http(errand, b"")
         return
-    decision = context.authorizer.authorize(flow, route.connect)
+    decision = context.authorizer.authorize(flow, connect)
     blame = _blame(decision, port)
     if blame is not None:
-        client.refuse(flow, route.connect, blame, head)
+        client.refuse(flow, connect, blame, head)
     elif target is None:
-        client.start(_open(client, errand, decision, head))
+        client.start(_open(client, errand, decision, head, context.state))
     else:
         then = partial(_opened, client, errand, decision, head, context.state)
         client.dial(errand, target, then)
@@ -111,9 +149,15 @@ def _blame(decision: Decision, port: int) -> Decision | None:
     return None
 
 
-async def _open(client: Connector, errand: Errand, decision: Decision, head: RequestHead) -> None:
+async def _open(
+    client: Connector,
+    errand: Errand,
+    decision: Decision,
+    head: RequestHead,
+    before: tuple[int, int],
+) -> None:
+    """Dial; `before` is what was decided under, for this begins a turn of the loop later."""
     context = client.context
-    before = context.state
     passage = read(decision.obligations)
     assert passage is not None  # noqa: S101 - for the type checker: _blame has read it
     origin = await dial(context, errand, passage.types)

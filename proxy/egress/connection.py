@@ -40,23 +40,23 @@ class ClientConnection(UnderWay):
     """Reads heads one after the other; while a request is under way nothing else is begun."""
 
     __slots__ = (
-        "_buffer", "_dial", "_ended", "_full", "_heads", "_in_head", "_listener", "_paused",
-        "_task", "admission", "authority", "deadline", "errand",
+        "_dial", "_dialled", "_ended", "_full", "_heads", "_in_head", "_listener", "_task",
+        "admission", "authority", "deadline", "errand", "repeat",
     )  # fmt: skip
 
     def __init__(self, context: Context, listener: Listener) -> None:
         super().__init__(context)
         self._listener = listener
-        self._heads = Heads(context.heads, context.limits)
-        self._buffer = b""
+        self._heads: Heads | None = None
         self._task: asyncio.Task[None] | None = None
         self._in_head = False  # a part of a head was read
         self._ended = False  # the client sends no more
         self._full = False  # the client does not read what it was sent
-        self._paused = False  # we do not read what the client sends
         self._dial: KnownDial | None = None
+        self._dialled: Callable[[OriginConnection | Undialled], None]
         self.authority: tuple[DomainName | Address, int] | None = None  # inside CONNECT host:80
         self.errand: Errand | None = None
+        self.repeat: request.Repeat | None = None
         self.deadline = NEVER
         self.admission: Admission
 
@@ -86,6 +86,8 @@ class ClientConnection(UnderWay):
 
     @override
     def data_received(self, data: bytes) -> None:
+        if not (self._buffer or self._gone or self._full or self.is_busy) and self._again(data):
+            return
         exchange = self._exchange
         if exchange is not None and not exchange.sent:
             data = self._send_on(exchange, data)
@@ -157,19 +159,6 @@ class ClientConnection(UnderWay):
 
     # The exchange's side: proxy.egress.exchange.Client
 
-    def pause(self) -> None:
-        """Read no more for now."""
-        if not self._paused:
-            self._paused = True
-            self.transport.pause_reading()
-
-    def resume(self) -> None:
-        """Read on, unless more than a head is waiting already."""
-        waiting = len(self._buffer) > self.context.limits.head_octets
-        if self._paused and not waiting and not self.transport.is_closing():
-            self._paused = False
-            self.transport.resume_reading()
-
     def done(self, *, close: bool) -> None:
         """Go on with the next request, if the connection lasts."""
         exchange, self._exchange = self._exchange, None
@@ -221,19 +210,21 @@ class ClientConnection(UnderWay):
         """Let `then` decide what becomes of the request; nothing else is begun meanwhile."""
         context = self.context
         self._await_head(context.limits.connect_s)
+        self._dialled = then
+        self._dial = dial = KnownDial(context, errand, target, self._go_on)
+        dial.begin()
 
-        def dialled(origin: OriginConnection | Undialled) -> None:
-            self._dial = None
-            try:
-                then(origin)
-            except Exception:
-                logger.exception(_BUG)
-                self._fail_ourselves()
-            if not self._gone:
-                self._continue()
-
-        self._dial = KnownDial(context, errand, target, dialled)
-        self._dial.begin()
+    def _go_on(self, origin: OriginConnection | Undialled) -> None:
+        """Let who dialled decide."""
+        then, self._dial = self._dialled, None
+        del self._dialled  # it knows us: a cycle would wait for the collector
+        try:
+            then(origin)
+        except Exception:
+            logger.exception(_BUG)
+            self._fail_ourselves()
+        if not self._gone:
+            self._continue()
 
     def begin(self, order: Order, origin: OriginConnection) -> None:
         """Relay `order` over `origin`; content that was read already goes along."""
@@ -306,9 +297,23 @@ class ClientConnection(UnderWay):
 
     # Our own
 
+    def _again(self, data: bytes) -> bool:
+        """Serve `data` if it is what was read before; return whether it is."""
+        try:
+            if not connect.again(self, data):
+                return False
+        except Exception:
+            logger.exception(_BUG)
+            self._fail_ourselves()
+        self._in_head = False
+        self._settle()
+        return True
+
     def _proceed(self) -> None:
         """Serve what is in the buffer, one request after the other."""
         head = None
+        if self._heads is None:
+            self._heads = Heads(self.context.heads, self.context.limits)
         try:
             while self._buffer and not (self._gone or self._full or self.is_busy):
                 head = None
@@ -319,12 +324,13 @@ class ClientConnection(UnderWay):
                         self._await_head(self.context.limits.head_s)
                     break
                 head, octets = parsed
+                whole = self._buffer if octets == len(self._buffer) else b""
                 self._buffer = self._buffer[octets:]
                 self._in_head = False
                 if head.method == "CONNECT" and self.authority is None:
-                    connect.serve(self, head)
+                    connect.serve(self, head, whole)
                 else:
-                    request.serve(self, head)
+                    request.serve(self, head, whole)
         except PeerError as error:
             self._malformed(error, head)
         except Exception:

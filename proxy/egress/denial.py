@@ -21,14 +21,14 @@ def answer_for(
     The connection ends where what follows is not a request.  A 407 to CONNECT leaves it open,
     because git sends its second CONNECT there; credentials are not taken for ever.
     """
-    is_head = head.method == "HEAD"
+    is_head, is_request = head.method == "HEAD", head.method != "CONNECT"
     close = head.body.kind is not BodyKind.NONE or not head.persistent or head.minor == 0
     if not (context.identifier.wants_token(principal) and may_challenge(decision)):
-        return Answer(is_head=is_head, close=close or head.method == "CONNECT")
+        return Answer(is_head, close or not is_request, is_request=is_request)
     if asker.refused >= context.limits.credential_tries:
         context.metrics.bounds.add("credential_tries")
         close = True
-    return Answer(is_head=is_head, close=close, challenge=True)
+    return Answer(is_head, close, challenge=True, is_request=is_request)
 
 
 def deny(  # noqa: PLR0913, PLR0917 - who, what, why and how
@@ -46,7 +46,8 @@ def deny(  # noqa: PLR0913, PLR0917 - who, what, why and how
         recorded = record(flow, facts, decision, target=said, text=decision.text)
     else:
         recorded = record(flow, facts, decision, target=said)
-    kind: RequestKind = "connect" if isinstance(facts, Connect) else "forward"
+    is_connect = isinstance(facts, Connect) and not answer.is_request
+    kind: RequestKind = "connect" if is_connect else "forward"
     failed = decision.verdict is Verdict.FAIL
     context.metrics.proxy_requests.add(kind, "failed" if failed else "refused")
     if not transport.is_closing():

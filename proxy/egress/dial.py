@@ -106,7 +106,7 @@ class KnownDial:
     here: who began it calls `late` after `connect_s`, or `cancel`.
     """
 
-    __slots__ = ("_connecting", "_context", "_errand", "_then")
+    __slots__ = ("_connecting", "_context", "_errand", "_origin", "_then")
 
     def __init__(
         self,
@@ -118,7 +118,12 @@ class KnownDial:
         self._context = context
         self._errand = errand
         self._then = then
-        self._connecting = _attempt(context, errand, target)
+        self._origin = origin = OriginConnection(
+            context.deadlines, context.pool.forget, errand.key, *target, is_brief=True
+        )
+        self._connecting = asyncio.get_running_loop().create_connection(
+            lambda: origin, target[1], errand.connect.port
+        )
 
     def begin(self) -> None:
         """Connect; `then` may be called before this returns."""
@@ -140,7 +145,7 @@ class KnownDial:
             future = self._connecting.send(None)
         except StopIteration as ended:
             if ended.value is not None:
-                self._then(ended.value)
+                self._then(self._origin)
         except OSError as error:
             self._then(_unreachable(self._context, self._errand, error))
         else:
@@ -158,11 +163,11 @@ async def _dial_addresses(
             allowed.append((address, judged))
         elif refused is None:
             refused = judged
+    if errand.route is not None:
+        errand.route.targets = tuple(allowed)  # none, too: no older one is dialled in their place
+        errand.route.grounds = context.allowed.grounds(context.authorizer.generation)
     if not allowed and refused is not None:
         return refused
-    if errand.route is not None:
-        errand.route.targets = tuple(allowed)
-        errand.route.grounds = context.allowed.grounds(context.authorizer.generation)
     most = context.limits.connect_addresses
     if len(allowed) > most:
         context.metrics.bounds.add("connect_addresses")

@@ -60,7 +60,7 @@ def record_request(
         and fold is not None
         and now < errand.repeats_until
         and fold.line.generation == generation
-        and errand.repeated == facts
+        and (errand.repeated is facts or errand.repeated == facts)
     ):
         repeats.count += 1
         return
@@ -84,10 +84,7 @@ def record_closing(
         and fold.id == opened.recorded
         and fold.line.generation == context.authorizer.generation
     ):
-        route.closes.count += 1
-        fold.gather(
-            {"octets_up": passed.up, "octets_down": passed.down, "duration": passed.duration_s}
-        )
+        route.closes.more(passed.up, passed.down, passed.duration_s)
         return
     context.authorizer.record(
         opened.flow,
@@ -97,7 +94,7 @@ def record_closing(
         repeats=closes,
         octets_up=passed.up,
         octets_down=passed.down,
-        duration=passed.duration_s,
+        duration=round(passed.duration_s, 6),
     )
     if route is not None and closes is not None:
         route.closes_until = now + closes.left_s

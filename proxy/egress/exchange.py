@@ -15,7 +15,7 @@ from proxy.egress.content import CloseReader, ContentReader, reader_of
 from proxy.egress.context import Context
 from proxy.egress.errand import Errand
 from proxy.egress.linger import reset
-from proxy.egress.origin import OriginConnection
+from proxy.egress.origin import OriginConnection, Replay
 from proxy.egress.standing import Standing, disowned, withdrawn
 from proxy.errors import UpstreamError
 from proxy.wire.body import write_chunk, write_last
@@ -38,6 +38,7 @@ _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110
 _VIA = {minor: (b"via", b"1.%d sallyport" % minor) for minor in (0, 1)}  # RFC 9110, 7.6.3
 _CHUNKED = (b"transfer-encoding", b"chunked")
 _CLOSE = (b"connection", b"close")
+_REPLAY_OCTETS = 4096  # heads of responses that are longer are read each time
 _COUNTED = (BodyKind.LENGTH, BodyKind.NONE)
 
 
@@ -188,9 +189,9 @@ class Exchange:
         """Take octets of the response."""
         self._octets += len(data)
         try:
-            if self._reader is None:
+            if self._reader is None and not self._replay(data):
                 self._receive_head(self._buffer + data if self._buffer else data)
-            else:
+            elif self._reader is not None:
                 self._relay(b"", self._reader, data)
         except UpstreamError as error:
             self._fail(error.reason, str(error))
@@ -228,6 +229,27 @@ class Exchange:
             text = "no octet within requests_in_body_s"
             self.client.broken(self.order, Reason.UPSTREAM_TIMEOUT, text)
 
+    def _replay(self, data: bytes) -> bool:
+        """Send on what is a whole response with the head of the last one, octet by octet.
+
+        Its head was read, and means the same as then (`proxy.wire.section`).
+        """
+        last = self.origin.last
+        if (
+            last is None
+            or not data.startswith(last.octets)
+            or len(data) != len(last.octets) + last.length
+            or self.order.facts.method != last.method
+            or self._buffer
+            or self._close
+            or not self.sent
+        ):
+            return False
+        self._reusable = last.is_persistent
+        self.client.transport.write(last.written + data[len(last.octets) :])
+        self._end(is_clean=True)
+        return True
+
     def _receive_head(self, data: bytes) -> None:
         while data:
             parsed = read_response(
@@ -236,10 +258,10 @@ class Exchange:
             if parsed is None:
                 break
             head, octets = parsed
-            data = data[octets:]
+            read, data = data[:octets], data[octets:]
             if head.status >= _FINAL:
                 self._buffer = b""
-                self._begin_response(head, data)
+                self._begin_response(head, read, data)
                 return
             if head.status == _SWITCHING:
                 self._switch(head, data)
@@ -269,7 +291,7 @@ class Exchange:
         self.client.transport.write(octets)
         self.client.switched(self.order, self.origin, data)
 
-    def _begin_response(self, head: ResponseHead, data: bytes) -> None:
+    def _begin_response(self, head: ResponseHead, read: bytes, data: bytes) -> None:
         self._reusable = head.persistent
         kind = head.body.kind
         fields = [_VIA[head.minor]]
@@ -285,11 +307,15 @@ class Exchange:
         if self._close:
             fields.append(_CLOSE)
         written = write_response(head.status, head.phrase, fields, head.kept)
-        self._reader = reader = reader_of(head.body, self._context.limits, upstream_malformed)
         if not self._coded and head.body.octets == len(data) and kind in _COUNTED:
+            if not self._close and len(read) <= _REPLAY_OCTETS:
+                self.origin.last = Replay(
+                    read, written, self.order.facts.method, len(data), head.persistent
+                )
             self.client.transport.write(written + data)
-            self._finish(reader)
+            self._end(is_clean=True)
         else:
+            self._reader = reader = reader_of(head.body, self._context.limits, upstream_malformed)
             self._relay(written, reader, data)
 
     def _relay(self, before: bytes, reader: ContentReader, data: bytes) -> None:
@@ -297,15 +323,16 @@ class Exchange:
         octets = _encode(pieces, reader, coded=self._coded)
         self.client.transport.write(before + octets if before else octets)
         if reader.done:
-            self._finish(reader)
+            self._end(is_clean=not reader.leftover)
         else:
             limits = self._context.limits
             self.origin.deadline = self._loop.time() + limits.requests_in_body_s
 
-    def _finish(self, reader: ContentReader) -> None:
+    def _end(self, *, is_clean: bool) -> None:
+        """Let the origin rest unless it sent more than its response, and tell the client."""
         self._context.metrics.octets.add("down", n=self._octets)
         origin = self.origin
-        if self._reusable and self.sent and not reader.leftover:
+        if self._reusable and self.sent and is_clean:
             origin.transport.resume_reading()  # the client may have been full just now
             self._context.pool.put(origin)
         else:

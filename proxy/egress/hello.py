@@ -14,7 +14,7 @@ from msgspec import Struct
 from proxy.egress.obligations import Passage
 from proxy.egress.tunnel import Side, Tunnel
 from proxy.errors import PeerError, ProxyError, UpstreamError
-from proxy.wire.clienthello import Hello, read_hello
+from proxy.wire.clienthello import Hello, likeness, read_hello
 from proxy.wire.hellowatch import HelloWatch, is_hello_retry
 from rules.address import Address
 from rules.decision import Reason
@@ -60,10 +60,11 @@ class Opening(Side):
     """The client's side until nothing can come unseen any more; it is also the tunnel's gate.
 
     First the ClientHello is judged.  Then, until the server has answered it, a second one may
-    follow (RFC 8446, section 4.1.4): `proxy.wire.hellowatch`.
+    follow (RFC 8446, section 4.1.4): `proxy.wire.hellowatch`.  Bare sides take over with the
+    first octets after that: a tunnel that carries no more than one answer never needs them.
     """
 
-    __slots__ = ("_buffer", "_expected", "_hello", "_watch")
+    __slots__ = ("_buffer", "_expected", "_hello", "_is_answered", "_watch")
 
     def __init__(
         self,
@@ -77,9 +78,14 @@ class Opening(Side):
         self._buffer = b""
         self._hello: Hello | None = None  # once it was judged
         self._watch: HelloWatch | None = None
+        self._is_answered = False  # no second hello will come
 
     @override
     def data_received(self, data: bytes) -> None:
+        if self._is_answered:
+            self.tunnel.bare()
+            self.tunnel.client.data_received(data)
+            return
         if self._hello is not None:
             self._from_client(data)
             return
@@ -124,6 +130,10 @@ class Opening(Side):
 
     def spoken_to(self, waiting: "Waiting", data: bytes) -> None:
         """Take what the origin sends."""
+        if self._is_answered:
+            self.tunnel.bare()
+            self.tunnel.origin.data_received(data)
+            return
         if self._hello is not None:
             self._from_origin(waiting, data)
             return
@@ -145,13 +155,19 @@ class Opening(Side):
 
     def _judge_hello(self) -> None:
         tunnel, buffer = self.tunnel, self._buffer
-        try:
-            hello = read_hello(buffer, tunnel.context.limits.hello_octets)
-        except PeerError as error:
-            tunnel.cut(error.reason, str(error))
-            return
+        route = tunnel.route
+        known = route.hello if route is not None else None
+        hello = known.find(buffer) if known is not None else None
         if hello is None:
-            return
+            try:
+                hello = read_hello(buffer, tunnel.context.limits.hello_octets)
+            except PeerError as error:
+                tunnel.cut(error.reason, str(error))
+                return
+            if hello is None:
+                return
+            if route is not None:
+                route.hello = likeness(buffer, hello)
         expected = self._expected
         blame = blame_hello(hello, expected.host, accept_ech=expected.passage.accept_ech)
         if blame is not None:
@@ -195,8 +211,7 @@ class Opening(Side):
             is_done = watch.done
         waiting.octets += len(data)
         waiting.other.write(data)
-        if is_done:
-            self.tunnel.bare()
+        self._is_answered = is_done
 
     def _watching(self) -> HelloWatch:
         if self._watch is None:

@@ -5,6 +5,8 @@ here says nothing that asking again would not say.  Decisions are not among it; 
 `proxy.authorize` each time, and addresses hold only on the `Grounds` that they were allowed on.
 """
 
+from typing import override
+
 from msgspec import Struct
 
 from proxy.audit_fold import Repeats
@@ -12,6 +14,7 @@ from proxy.egress.allowed import Grounds
 from proxy.egress.origin import OriginKey
 from proxy.limits import Limits
 from proxy.metrics import Metrics
+from proxy.wire.clienthello import Likeness
 from proxy.wire.head import RequestHead, read_request
 from proxy.wire.section import SectionMemory
 from rules.address import Address
@@ -24,23 +27,67 @@ type Target = tuple[Address, str]
 """An address that was decided on, and its text: that text is what is dialled."""
 
 
+class Closes(Repeats):
+    """Repeats of a closing line, with what passed through those tunnels."""
+
+    __slots__ = ("_down", "_duration_s", "_up")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._up = 0
+        self._down = 0
+        self._duration_s = 0.0
+
+    def more(self, up: int, down: int, duration_s: float) -> None:
+        """Count one more tunnel that ended, the octets of each direction and its length."""
+        self.count += 1
+        self._up += up
+        self._down += down
+        self._duration_s = max(self._duration_s, duration_s)
+
+    @override
+    def settle(self) -> int:
+        """Add what was counted since the last time to the fold; return how many tunnels."""
+        if self.count and self.fold is not None:
+            self.fold.gather({
+                "octets_up": self._up, "octets_down": self._down,
+                "duration": round(self._duration_s, 6),
+            })  # fmt: skip
+        self._up = self._down = 0
+        self._duration_s = 0.0
+        return super().settle()
+
+
 class Route(Struct):
     """An origin in use by one principal.
 
     `targets` were allowed on `grounds` and may be dialled until `until` (the loop's time); `flow`
-    is the errand that looked them up.  `opens` and `closes` count lines that repeat.
+    is the errand that looked them up.  `opens` and `closes` count lines that repeat.  `hello` is
+    the last ClientHello.
     """
 
     connect: Connect
     key: OriginKey
     opens: Repeats
-    closes: Repeats
+    closes: Closes
     opens_until: float = 0.0
     closes_until: float = 0.0
     targets: tuple[Target, ...] = ()
     grounds: Grounds | None = None
     until: float = 0.0
     flow: str = ""
+    hello: Likeness | None = None
+
+
+class KnownHead:
+    """The head of a CONNECT, and the route that it last was for: the one of `principal`."""
+
+    __slots__ = ("head", "principal", "route")
+
+    def __init__(self, head: RequestHead) -> None:
+        self.head = head
+        self.principal: Principal | None = None
+        self.route: Route | None = None
 
 
 class KnownHeads:
@@ -49,7 +96,7 @@ class KnownHeads:
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
         self._limits = limits
         self._metrics = metrics
-        self._heads: dict[bytes, RequestHead] = {}
+        self._heads: dict[bytes, KnownHead] = {}
         self.find = self._heads.get
 
     def __len__(self) -> int:
@@ -63,7 +110,7 @@ class KnownHeads:
         if len(self._heads) >= self._limits.known_heads:
             self._metrics.bounds.add("known_heads")
             self._heads.clear()
-        self._heads[octets] = head
+        self._heads[octets] = KnownHead(head)
 
 
 class Heads:
@@ -86,7 +133,7 @@ class Heads:
         """
         is_connect = is_connect and buffer.startswith(b"CONNECT ")
         if is_connect and (known := self._known.find(buffer)) is not None:
-            return known, len(buffer)
+            return known.head, len(buffer)
         if self._memory is None:
             self._memory = SectionMemory(b"host")
         parsed = read_request(buffer, self._limits, self._memory)
@@ -117,6 +164,6 @@ class Routes:
                 del self._routes[next(iter(self._routes))]
             route = self._routes[key] = Route(
                 Connect(principal, host, port), OriginKey(principal, host, port),
-                Repeats(), Repeats(),
+                Repeats(), Closes(),
             )  # fmt: skip
         return route

@@ -22,6 +22,20 @@ class OriginKey(Struct, frozen=True):
     port: int
 
 
+class Replay(Struct, frozen=True):
+    """The head of the last response, `octets`, which was sent on as `written`.
+
+    It answered `method`, of a client's connection that stays.  `length` is that of its content,
+    and `is_persistent` whether the origin's connection stays.
+    """
+
+    octets: bytes
+    written: bytes
+    method: str
+    length: int
+    is_persistent: bool
+
+
 class Receiver(Protocol):
     """Who uses the connection just now."""
 
@@ -47,12 +61,26 @@ class Receiver(Protocol):
 class OriginConnection(asyncio.Protocol):
     """A connection to the `address` that was decided on for the host of `key`.
 
-    `forget` is called when the connection is lost while nobody uses it.
+    `forget` is called when the connection is lost while nobody uses it.  With `is_brief` it is
+    about to be given up to a tunnel, and has no limits in time unless it comes back.
     """
 
     __slots__ = (
-        "_deadlines", "_forget", "address", "address_text", "born", "deadline", "early", "key",
-        "memory", "receiver", "rested", "transport",
+        "_deadlines",
+        "_forget",
+        "_is_brief",
+        "address",
+        "address_text",
+        "born",
+        "deadline",
+        "early",
+        "grounds",
+        "key",
+        "last",
+        "memory",
+        "receiver",
+        "rested",
+        "transport",
     )  # fmt: skip
 
     def __init__(
@@ -62,26 +90,32 @@ class OriginConnection(asyncio.Protocol):
         key: OriginKey,
         address: Address,
         address_text: str,
+        *,
+        is_brief: bool = False,
     ) -> None:
         self.key = key
         self.address = address
         self.address_text = address_text
         self.receiver: Receiver | None = None
         self.rested = False  # it was in the pool: the origin may have closed it meanwhile
-        self.memory = SectionMemory(ALT_SVC)
+        self.memory: SectionMemory | None = None if is_brief else SectionMemory(ALT_SVC)
+        self.last: Replay | None = None
+        self.grounds: object = None  # on which its address was allowed for its key
         self.early = b""  # what came before anybody used the connection: from a parent's answer
         self.deadline = float("inf")
         self.born = 0.0
         self._deadlines = deadlines
         self._forget = forget
+        self._is_brief = is_brief
         self.transport: asyncio.Transport
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not derive from asyncio's.
         self.transport = cast("asyncio.Transport", transport)
-        self.born = asyncio.get_running_loop().time()
-        self._deadlines.add(self)
+        if not self._is_brief:
+            self.born = asyncio.get_running_loop().time()
+            self._deadlines.add(self)
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -133,12 +167,17 @@ class OriginConnection(asyncio.Protocol):
 
     def leave(self) -> asyncio.Transport:
         """Give the transport up to another protocol."""
-        self._deadlines.discard(self)
+        if not self._is_brief:
+            self._deadlines.discard(self)
         self.receiver = None
         return self.transport
 
     def come_back(self) -> None:
         """Take the transport that was given up."""
+        if self._is_brief:
+            self._is_brief = False
+            self.born = asyncio.get_running_loop().time()
+            self.memory = SectionMemory(ALT_SVC)
         self._deadlines.add(self)
         self.transport.set_protocol(self)
         self.transport.resume_reading()

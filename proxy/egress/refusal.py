@@ -43,11 +43,13 @@ class Answer(Struct, frozen=True):
     """How the refusal goes out: whether it answers a HEAD, and whether the connection ends.
 
     `challenge`: a token could change the answer, so that a 403 becomes a 407 that asks for one.
+    `is_request`: it answers a plain request, of which the Connect may be what was refused.
     """
 
     is_head: bool = False
     close: bool = False
     challenge: bool = False
+    is_request: bool = False
 
 
 def may_challenge(decision: Decision) -> bool:

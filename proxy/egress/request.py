@@ -8,6 +8,8 @@ import re
 from collections.abc import Coroutine
 from typing import Protocol
 
+from msgspec import Struct
+
 from proxy.egress import internal
 from proxy.egress.asker import Asker
 from proxy.egress.context import Context
@@ -40,6 +42,9 @@ from rules.special import OUR_ZONE
 UNKNOWN_OBLIGATION = Decision(
     Verdict.DENY, Reason.INTERNAL_ERROR, text="its rule asks for what this version cannot do"
 )
+REPEAT_OCTETS = (
+    4096  # longer heads are read each time; nginx reads 1 KiB at first, 8 KiB if need be
+)
 CHANGED = Decision(Verdict.DENY, Reason.GENERATION_CHANGED)
 
 _ALLOW = Verdict.ALLOW
@@ -55,6 +60,7 @@ class Requester(Client, Protocol):
     asker: Asker
     authority: tuple[DomainName | Address, int] | None
     errand: Errand | None
+    repeat: "Repeat | None"
 
     def new_flow(self, principal: Principal, flow: str = "") -> Flow:
         """Return the flow of a new errand; `flow` is its id where it has one already."""
@@ -72,12 +78,43 @@ class Requester(Client, Protocol):
         """Answer with a response of our own."""
 
 
-def serve(client: Requester, head: RequestHead) -> None:
-    """Decide on a request and send it on, or refuse it.
+class Repeat(Struct, frozen=True):
+    """The last request of a connection, for clients that send the very same once more.
+
+    `octets` was read as `head` and became `order`, under the rules and tokens of `state`.
+    """
+
+    octets: bytes
+    head: RequestHead
+    order: Order
+    state: tuple[int, int]
+
+
+def is_current(client: Requester, repeat: Repeat) -> bool:
+    """Return whether the same octets are still the same request, of the same asker."""
+    errand = repeat.order.errand
+    is_same = errand is client.errand and repeat.state == client.context.state
+    return is_same and errand.passage is not None
+
+
+def serve_again(client: Requester, repeat: Repeat) -> None:
+    """Decide on a request that `is_current`, and send it on as it was sent before."""
+    order = repeat.order
+    errand, context = order.errand, client.context
+    decision = context.authorizer.authorize(errand.flow, order.facts)
+    if decision.verdict is _ALLOW:
+        _send(client, order)
+    else:
+        client.refuse(errand.flow, order.facts, decision, repeat.head)
+
+
+def serve(client: Requester, head: RequestHead, octets: bytes = b"") -> None:
+    """Decide on a request and send it on, or refuse it; `octets` may be remembered as `head`.
 
     Raises:
         PeerError: the request names no origin, or names two.
     """
+    client.repeat = None
     if head.method == "CONNECT":  # only inside of one (RFC 9110, section 9.3.6)
         raise request_malformed("a CONNECT inside a tunnel")
     principal = client.asker.of(head.fields)
@@ -92,7 +129,11 @@ def serve(client: Requester, head: RequestHead) -> None:
     elif errand.connect.host == OUR_ZONE and errand.connect.port == HTTP_PORT:
         _answer(client, errand, facts, head)
     else:
-        _decide(client, errand, facts, head, target)
+        order = _decide(client, errand, facts, head, target)
+        if order is not None:
+            if octets and len(octets) <= REPEAT_OCTETS and _is_usual(order):
+                client.repeat = Repeat(octets, head, order, client.context.state)
+            _send(client, order)
 
 
 def _read(
@@ -104,29 +145,39 @@ def _read(
 
 def _decide(
     client: Requester, errand: Errand, facts: Request, head: RequestHead, target: bytes
-) -> None:
+) -> Order | None:
+    """Return what to send on; None where the client has its answer."""
     authorizer = client.context.authorizer
     if errand.passage is None or errand.generation != authorizer.generation:
         connect = _reach(client.context, errand)
         if connect is not None:
             client.refuse(errand.flow, errand.connect, connect, head)
-            return
+            return None
     decision = authorizer.authorize(errand.flow, facts)
     if decision.verdict is not _ALLOW:
         client.refuse(errand.flow, facts, decision, head)
-        return
+        return None
     if read(decision.obligations) is None:
         client.refuse(errand.flow, facts, UNKNOWN_OBLIGATION, head)
-        return
+        return None
     hops = _hops(head)
     if hops == 0:  # RFC 9110, section 7.6.2: we are the final recipient
         authorizer.record(errand.flow, facts, decision)
         client.respond(head, write_response(200, b"OK", [(b"content-length", b"0"), via(1)]))
-        return
-    order = _order(errand, facts, decision, head, target, hops)
-    origin = _pooled(client.context, errand)
+        return None
+    return _order(errand, facts, decision, head, target, hops)
+
+
+def _is_usual(order: Order) -> bool:
+    """Return whether the same octets would become the same order, and nothing follows them."""
+    is_bare = order.body.kind is BodyKind.NONE and not order.upgrade
+    return is_bare and not order.last and order.errand.fields is not None
+
+
+def _send(client: Requester, order: Order) -> None:
+    origin = _pooled(client.context, order.errand)
     if origin is None:
-        client.start(_send_fresh(client, order))
+        client.start(_send_fresh(client, order, client.context.state))
     else:
         client.begin(order, origin)
 
@@ -144,15 +195,18 @@ def _reach(context: Context, errand: Errand) -> Decision | None:
 
 def send_again(client: Requester, order: Order) -> None:
     """Send `order` on a fresh connection, with every decision made anew."""
-    if _reach(client.context, order.errand) is None:
-        client.start(_send_fresh(client, order))
+    context, connect = client.context, order.errand.connect
+    is_asker = client.asker.again(client.asker.value) == connect.principal
+    is_allowed_still = context.authorizer.still(order.facts).verdict is _ALLOW
+    if is_asker and is_allowed_still and _reach(context, order.errand) is None:
+        client.start(_send_fresh(client, order, context.state))
     else:
         client.failed(order, Reason.UPSTREAM_UNREACHABLE, "the origin closed an idle connection")
 
 
-async def _send_fresh(client: Requester, order: Order) -> None:
+async def _send_fresh(client: Requester, order: Order, before: tuple[int, int]) -> None:
+    """Dial; `before` is what was decided under, for this begins a turn of the loop later."""
     context, errand = client.context, order.errand
-    before = context.state
     types = errand.passage.types if errand.passage is not None else frozenset[int]()
     origin = await dial(context, errand, types)
     if isinstance(origin, Undialled):
@@ -183,8 +237,12 @@ def _holds(client: Requester, order: Order, origin: OriginConnection) -> bool:
 
 
 def _pooled(context: Context, errand: Errand) -> OriginConnection | None:
+    grounds = context.allowed.grounds(context.authorizer.generation)
     while origin := context.pool.take(errand.key):
+        if origin.grounds is grounds:
+            return origin
         if is_allowed(context, errand, origin):
+            origin.grounds = grounds
             return origin
         origin.end()
     return None

@@ -6,6 +6,7 @@ A flow that is established while this goes on needs no sweep: it is compared wit
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from time import perf_counter
 from typing import Protocol, runtime_checkable
@@ -14,6 +15,8 @@ from proxy.egress.context import Context
 from proxy.egress.dial import endpoint
 from rules.decision import Decision, Verdict
 from rules.facts import Connect
+
+logger = logging.getLogger(__name__)
 
 SLICE_S = 0.002  # of the loop's time: no query waits for longer
 
@@ -75,7 +78,14 @@ async def _each(
             if not goes_on():
                 break
             until = perf_counter() + SLICE_S
-        if isinstance(flow, Sweepable) and (decision := judge(flow)) is not None:
-            flow.sever(decision)
-            cut += 1
+        if isinstance(flow, Sweepable):
+            try:
+                decision = judge(flow)
+                if decision is not None:
+                    flow.sever(decision)
+            except Exception:
+                logger.exception("a flow that cannot be judged is ended: a bug of ours")
+                flow.end()  # and the others are judged all the same
+            else:
+                cut += decision is not None
     return cut

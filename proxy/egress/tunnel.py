@@ -71,8 +71,8 @@ class Tunnel:
     """A tunnel, its limits and its evidence."""
 
     __slots__ = (
-        "_admission", "_born", "_closed", "_gate", "_opened", "_quiet_since", "_route", "_seen",
-        "_standing", "client", "context", "deadline", "origin",
+        "_admission", "_born", "_closed", "_gate", "_opened", "_quiet_since", "_seen",
+        "_standing", "client", "context", "deadline", "origin", "route",
     )  # fmt: skip
     is_busy = False  # a tunnel may last for a day: the end does not wait for it
 
@@ -88,7 +88,7 @@ class Tunnel:
         self._admission = admission
         self._opened = opened
         self._standing = standing
-        self._route = route
+        self.route = route
         self._gate: Gate | None = None
         self._born = self._quiet_since = asyncio.get_running_loop().time()
         self._seen = 0
@@ -96,7 +96,7 @@ class Tunnel:
         self.deadline = self._born
         self.client: Side
         self.origin: Side
-        context.metrics.tunnels.add(1)
+        context.metrics.tunnels.value += 1
 
     def join(self, client: Side, origin: Side, gate: Gate | None = None) -> None:
         """Take both transports over and relay from now on; neither may be lost already."""
@@ -130,7 +130,7 @@ class Tunnel:
         """Be no tunnel any more: whoever calls has taken both transports."""
         self._closed = True
         self.context.deadlines.discard(self)
-        self.context.metrics.tunnels.add(-1)
+        self.context.metrics.tunnels.value -= 1
 
     def half_closed(self, side: Side) -> None:
         """Pass the end of one direction on; with the second, the tunnel ends."""
@@ -138,16 +138,19 @@ class Tunnel:
             self.close()
         elif not side.other.is_closing():
             side.other.write_eof()
-            self._quiet_since = asyncio.get_running_loop().time()
-            self._set_deadline(self._quiet_since)
+            now = self._quiet_since = asyncio.get_running_loop().time()
+            look = now + self.context.limits.tunnel_half_closed_s / _LOOKS
+            self.deadline = min(self.deadline, look)  # there the limits are looked at one by one
 
     def lost(self, side: Side) -> None:
         """End the tunnel: one of its connections is gone."""
         if side is self.client:
             self._admission.release()
-        self.close()
+        if not self._closed:
+            self.close()
         if self.client.lost and self.origin.lost:
             self.context.deadlines.discard(self)
+            del self.client, self.origin  # a cycle, which would wait for the collector
 
     def close(self) -> None:
         """End both connections once what was written is sent; record what passed."""
@@ -156,9 +159,9 @@ class Tunnel:
         self._closed = True
         self.client.transport.close()
         self.origin.transport.close()
-        self._quiet_since = asyncio.get_running_loop().time()
-        self.deadline = self._quiet_since + self.context.limits.linger_s
-        self._report()
+        now = self._quiet_since = asyncio.get_running_loop().time()
+        self.deadline = now + self.context.limits.linger_s
+        self._report(now)
 
     def cut(self, reason: Reason, text: str) -> None:
         """End a tunnel that must not be: tell the client's TLS, audit the reason."""
@@ -170,7 +173,7 @@ class Tunnel:
         context.metrics.tunnel_cuts.add(reason)
         self._closed = True
         context.deadlines.discard(self)
-        self._report()
+        self._report(asyncio.get_running_loop().time())
         self.origin.transport.abort()
         client = self.client.transport
         client.write(ACCESS_DENIED)
@@ -195,7 +198,7 @@ class Tunnel:
         self.context.metrics.tunnel_cuts.add(decision.reason)
         self._closed = True
         self.context.deadlines.discard(self)
-        self._report()
+        self._report(asyncio.get_running_loop().time())
         reset(self.client.transport)
         reset(self.origin.transport)
 
@@ -243,16 +246,16 @@ class Tunnel:
         self.client.transport.abort()
         self.origin.transport.abort()
 
-    def _report(self) -> None:
+    def _report(self, now: float) -> None:
         """Write the closing line: it stands under the id of the one that opened the tunnel."""
         context = self.context
         up, down = self.client.octets, self.origin.octets
-        now = asyncio.get_running_loop().time()
-        context.metrics.tunnels.add(-1)
-        context.metrics.octets.add("up", n=up)
-        context.metrics.octets.add("down", n=down)
-        passed = Passed(up, down, round(now - self._born, 6))
-        record_closing(context, self._opened, self._route, passed, now)
+        context.metrics.tunnels.value -= 1
+        octets = context.metrics.octets
+        octets.add("up", n=up)
+        octets.add("down", n=down)
+        passed = Passed(up, down, now - self._born)
+        record_closing(context, self._opened, self.route, passed, now)
 
     def _is_unsent(self) -> bool:
         both = (self.client.transport, self.origin.transport)

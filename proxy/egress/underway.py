@@ -10,16 +10,31 @@ from rules.decision import Decision, Reason
 
 
 class UnderWay(asyncio.Protocol):
-    """What ends a request before its response has ended."""
+    """What holds the client back meanwhile, and what ends a request before its response has."""
 
-    __slots__ = ("_exchange", "_gone", "asker", "context", "transport")
+    __slots__ = ("_buffer", "_exchange", "_gone", "_paused", "asker", "context", "transport")
 
     def __init__(self, context: Context) -> None:
         self.context = context
+        self._buffer = b""  # read, and not yet used
+        self._paused = False  # we do not read what the client sends
         self._exchange: Exchange | None = None
         self._gone = False  # nothing more is done for this connection
         self.asker: Asker
         self.transport: asyncio.Transport
+
+    def pause(self) -> None:
+        """Read no more for now."""
+        if not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on, unless more than a head is waiting already."""
+        waiting = len(self._buffer) > self.context.limits.head_octets
+        if self._paused and not waiting and not self.transport.is_closing():
+            self._paused = False
+            self.transport.resume_reading()
 
     def broken(self, order: Order, reason: Reason, text: str) -> None:
         """Let the client see that the response is not complete (RFC 9112, section 8)."""

@@ -19,7 +19,7 @@ _PROBLEM = (b"content-type", b"application/problem+json")
 _SOA = 6
 _RECORD_OCTETS = 10  # RFC 1035, section 3.2.1: type, class, TTL, length
 # RFC 6750, section 3; RFC 7617, section 2; a challenge a field, which every client reads.
-_CHALLENGES = (
+CHALLENGES = (
     (b"www-authenticate", b'Bearer realm="sallyport", error="invalid_token"'),
     (b"www-authenticate", b'Basic realm="sallyport", charset="UTF-8"'),
 )
@@ -87,7 +87,7 @@ def unauthorized(problem: Problem, refusal_id: str, *, is_head: bool = False) ->
     """Return the response to a credential that names nobody."""
     reason = problem.reason
     fields = (
-        *_CHALLENGES,
+        *CHALLENGES,
         (b"proxy-status", f'sallyport; error=http_request_denied; details="{reason}"'.encode()),
         (b"x-deny-reason", reason.encode()),
     )

@@ -16,6 +16,7 @@ from proxy.metrics import Metrics
 from proxy.problem import Problem, problem
 from proxy.refusals import Refusal, Refusals
 from proxy.resolver.doh_answer import (
+    CHALLENGES,
     Answer,
     Message,
     explained,
@@ -102,9 +103,9 @@ class Exchange:
         shown = self._who(request.authorization)
         if request.why is not None:
             return self._why(shown, request.why, is_head=is_head)
-        wire = content if request.wire is None else request.wire
-        if wire is None:
+        if content is None:  # of a GET too: it is not answered while more of it may come
             return http_refusal(too_long(), is_head=is_head)
+        wire = content if request.wire is None else request.wire
         if isinstance(shown, Decision):
             return self._turn_away(shown, wire, is_head=is_head)
         reply = self._serve(wire, shown)
@@ -174,7 +175,7 @@ class Exchange:
     def _why(self, shown: Principal | Decision, unique: str, *, is_head: bool) -> Answer:
         """Answer /why/ID as `http://sallyport.internal/why/ID` does: an app's own refusals."""
         if isinstance(shown, Decision):
-            return http_refusal(HttpRefusal(401, shown.text), is_head=is_head)
+            return http_refusal(HttpRefusal(401, shown.text, CHALLENGES), is_head=is_head)
         found = self._context.refusals.get(shown.app, unique)
         if found is None:
             return http_refusal(_UNKNOWN_ID, is_head=is_head)

@@ -22,6 +22,7 @@ from proxy.resolver.lookup import Found
 from proxy.resolver.message import Query
 from proxy.resolver.refused import Flood
 from proxy.resolver.tally import Tally
+from proxy.resolver.trees import Tree, find
 from rules.decision import Decision, Reason, Verdict
 from rules.facts import Principal, Question
 from rules.suffix import PublicSuffixes
@@ -73,6 +74,9 @@ class Asked(Struct, frozen=True):
     hit: Hit
 
 
+type Floods = tuple[dict[bytes, Flood], dict[bytes, Tree]]
+
+
 class Table:
     """The replies of one principal on one transport: `limits.known_queries` of them.
 
@@ -82,14 +86,12 @@ class Table:
     `refusals` answers by the floods of this one alone: a refusal needs no room in audit.
     """
 
-    def __init__(
-        self, limits: Limits, metrics: Metrics, floods: dict[bytes, Flood] | None = None
-    ) -> None:
+    def __init__(self, limits: Limits, metrics: Metrics, floods: Floods | None = None) -> None:
         self._limits = limits
         self._metrics = metrics
         self._hits: dict[bytes, Hit] = {}
-        self._floods: dict[bytes, Flood] = {} if floods is None else floods
-        self.refusals = self if floods is not None else Table(limits, metrics, self._floods)
+        self._floods, self._trees = both = ({}, {}) if floods is None else floods
+        self.refusals = Table(limits, metrics, both) if floods is None else self
 
     def answer(self, wire: bytes, now: float) -> bytes | None:
         """Return the reply to the query `wire`, counted; None where it has to be served."""
@@ -102,7 +104,7 @@ class Table:
             flood = self._floods.get(wire[2:12] + wire[13 + wire[12] :])
             if flood is not None and now < flood.until:
                 return flood.answer(wire)
-        return None
+        return find(self._trees, wire, now) if self._trees else None
 
     def find(self, wire: bytes, now: float) -> Hit | None:
         """Return what answers the query `wire`, counted; None where it has to be served."""
@@ -136,17 +138,29 @@ class Table:
         self._floods[flood.key(wire)] = flood
         self._bound(self._floods)
 
+    def keep_tree(self, key: bytes, tree: Tree) -> None:
+        """Answer queries for the names of `tree` by it from now on."""
+        before = self._trees.pop(key, None)
+        if before is not None:
+            before.end()
+        self._trees[key] = tree
+        self._bound(self._trees)
+
     def settle(self) -> None:
         """Add every repeat to the metrics and to audit."""
-        for each in (*self._hits.values(), *self._floods.values()):
+        for each in self._all():
             each.settle()
 
     def clear(self) -> None:
         """Settle and forget everything."""
-        for each in (*self._hits.values(), *self._floods.values()):
+        for each in self._all():
             each.end()
         self._hits.clear()
         self._floods.clear()
+        self._trees.clear()
+
+    def _all(self) -> tuple[Repeats, ...]:
+        return (*self._hits.values(), *self._floods.values(), *self._trees.values())
 
     def _bound[T: Repeats](self, kept: dict[bytes, T]) -> None:
         if len(kept) > self._limits.known_queries:
@@ -167,6 +181,8 @@ class Hits:
         self._generation = authorizer.generation
         self._tables: dict[tuple[Principal, DnsTransport], Table] = {}
         self._nothing = Table(limits, metrics)
+        # The last one: who asks is often who asked, and to look a principal up costs a hash of it.
+        self._last: tuple[Principal | None, DnsTransport, Table] = (None, "udp", self._nothing)
         metrics.settle_by(self.settle)
 
     def table(self, principal: Principal | None, transport: DnsTransport) -> Table:
@@ -194,6 +210,14 @@ class Hits:
         if self._generation != self._authorizer.generation:
             self._generation = self._authorizer.generation
             self.clear()
+        last, over, table = self._last
+        if last is principal and over == transport:
+            return table
+        found = self._table_of(principal, transport)
+        self._last = principal, transport, found
+        return found
+
+    def _table_of(self, principal: Principal, transport: DnsTransport) -> Table:
         table = self._tables.get((principal, transport))
         if table is None:
             table = self._tables[principal, transport] = Table(self._limits, self._metrics)
@@ -221,6 +245,7 @@ class Hits:
         elif fold.width is not Width.PLAIN:
             if len(fold.samples or ()) >= self._limits.refusal_samples:
                 self._begin_flood(asked, decision, reply, now)
+                self._begin_tree(asked, decision, reply, now)
             hit.end()
         elif fold.count == 1:
             hit.end()  # seen once: a flood of names must not drive out what is asked again
@@ -253,6 +278,20 @@ class Hits:
         else:
             flood.end()
 
+    def _begin_tree(self, asked: Asked, decision: Decision, reply: bytes, now: float) -> None:
+        beneath = self._authorizer.beneath(self._suffixes, asked.question, decision)
+        fold, asker = asked.hit.fold, asked.asker
+        if beneath is None or fold is None:
+            return
+        tree = Tree(self._tally(asked, decision), beneath)
+        tree.begin(fold, asked.hit.left_s)
+        tree.until = now + tree.left_s
+        key = tree.copy(asked.wire, asked.query, reply, asker.limit_octets)
+        if key is None:
+            tree.end()
+        else:
+            self.kept(asked.question.principal, asker.transport).keep_tree(key, tree)
+
     def _keep(self, asked: Asked, reply: bytes, tally: Tally, until: float) -> None:
         hit = asked.hit
         hit.query, hit.reply, hit.tally, hit.until = asked.query, reply[_ID_OCTETS:], tally, until
@@ -268,3 +307,4 @@ class Hits:
         for table in self._tables.values():
             table.clear()
         self._tables.clear()
+        self._last = None, "udp", self._nothing

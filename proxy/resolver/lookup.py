@@ -38,7 +38,8 @@ class Found(Struct, frozen=True):
     """The outcome of a look-up: an answer under an ALLOW, or why there is none.
 
     `id` is that of the audit line; `sections` the answer's octets where the cache has them, which
-    keeps it until `expires`; the asker may keep it for `ttl_s` seconds.
+    keeps it until `expires`; the asker may keep it for `ttl_s` seconds.  What was asked upstream
+    was decided under `generation`.
     """
 
     decision: Decision
@@ -47,6 +48,7 @@ class Found(Struct, frozen=True):
     sections: Sections | None = None
     expires: float = 0.0
     ttl_s: int = 0
+    generation: int = 0
 
 
 class Lookup:
@@ -69,7 +71,8 @@ class Lookup:
         self._now = self.now = monotonic
         self._caches = Caches(limits, metrics)
         self._pins = Pins(limits, metrics)
-        self._under_way: dict[str, dict[Key, asyncio.Task[Found]]] = {}  # by app
+        # By app; the flow is of who asked first.
+        self._under_way: dict[str, dict[Key, tuple[Flow, asyncio.Task[Found]]]] = {}
 
     def cached(
         self, flow: Flow, question: Question, decision: Decision, repeats: Repeats | None = None
@@ -87,36 +90,55 @@ class Lookup:
         left_s = max(entry.answer.ttl - age_s, 0)
         return Found(decision, recorded, entry.answer, sections, entry.expires, left_s)
 
-    async def find(self, flow: Flow, question: Question, decision: Decision) -> Found:
+    async def find(
+        self, flow: Flow, question: Question, decision: Decision, under: int | None = None
+    ) -> Found:
         """Ask upstream for an allowed question; the same question of an app is asked once.
 
         An app has at most half of `limits.upstream_in_flight`, so that its names that are slow
-        to answer leave room for the others': beyond that the outcome is `capacity`.  What the
-        rules of another generation found is decided again.
+        to answer leave room for the others': beyond that the outcome is `capacity`.  What was
+        decided, or found, `under` the rules of another generation is decided again.
         """
-        generation = self._authorizer.generation
-        found = await self._found(flow, question, decision)
-        while self._authorizer.generation != generation:
-            generation = self._authorizer.generation
-            decision = self._authorizer.authorize(flow, question)
-            if decision.verdict is not Verdict.ALLOW:
-                return Found(decision, self._authorizer.record(flow, question, decision))
-            kept = self.cached(flow, question, decision)
-            found = kept or await self._found(flow, question, decision)
-        return found
+        authorizer = self._authorizer
+        generation = authorizer.generation if under is None else under
+        while True:
+            if generation != authorizer.generation:
+                decision = authorizer.authorize(flow, question)
+                if decision.verdict is not Verdict.ALLOW:
+                    return Found(decision, authorizer.record(flow, question, decision))
+                kept = self.cached(flow, question, decision)
+                if kept is not None:
+                    return kept
+            found = await self._found(flow, question, decision)
+            generation = found.generation
+            if generation == authorizer.generation:
+                return found
 
     async def _found(self, flow: Flow, question: Question, decision: Decision) -> Found:
         key = _key(question)
         own = self._under_way.setdefault(key[0], {})
-        task = own.get(key)
-        if task is None:
-            if len(own) >= max(self._limits.upstream_in_flight // 2, 1):
-                return self._shed(flow, question)
-            work = self._find(flow, question, decision)
-            task = asyncio.get_running_loop().create_task(work)
-            own[key] = task
-            task.add_done_callback(lambda _: self._ended(key))
+        under_way = own.get(key)
+        if under_way is not None:
+            return await self._join(flow, question, *under_way)
+        if len(own) >= max(self._limits.upstream_in_flight // 2, 1):
+            return self._shed(flow, question)
+        work = self._find(flow, question, decision, self._authorizer.generation)
+        task = asyncio.get_running_loop().create_task(work)
+        own[key] = flow, task
+        task.add_done_callback(lambda _: self._ended(key))
         return await asyncio.shield(task)  # one waiter that gives up ends nobody else's look-up
+
+    async def _join(
+        self, flow: Flow, question: Question, first: Flow, task: asyncio.Task[Found]
+    ) -> Found:
+        """Wait for what is asked already: one errand, of which each question is told."""
+        generation = self._authorizer.generation
+        found = await asyncio.shield(task)
+        if generation != self._authorizer.generation:  # what was decided is the other's question
+            return structs.replace(found, generation=generation)
+        flow.id = first.id
+        recorded = self._authorizer.record(flow, question, found.decision)
+        return structs.replace(found, id=recorded)
 
     async def resolve(self, flow: Flow, name: DomainName, types: frozenset[int]) -> Resolution:
         """Return the addresses that the proxy may dial for `name`: pinned, else looked up now."""
@@ -136,7 +158,7 @@ class Lookup:
 
     async def close(self) -> None:
         """End what is under way."""
-        tasks = [task for own in self._under_way.values() for task in own.values()]
+        tasks = [task for own in self._under_way.values() for _, task in own.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -151,7 +173,8 @@ class Lookup:
     def _shed(self, flow: Flow, question: Question) -> Found:
         self._metrics.bounds.add("upstream_in_flight")
         failure = self._authorizer.fails(Reason.CAPACITY, "too many look-ups are under way")
-        return Found(failure, self._authorizer.record(flow, question, failure))
+        recorded = self._authorizer.record(flow, question, failure)
+        return Found(failure, recorded, generation=self._authorizer.generation)
 
     async def _addresses(
         self, flow: Flow, name: DomainName, rtype: int
@@ -174,7 +197,16 @@ class Lookup:
         found = self.cached(flow, question, decision) or await self.find(flow, question, decision)
         return (found.answer.addresses, None) if found.answer else ((), found.decision)
 
-    async def _find(self, flow: Flow, question: Question, decision: Decision) -> Found:
+    async def _find(
+        self, flow: Flow, question: Question, decision: Decision, generation: int
+    ) -> Found:
+        # A task begins a turn of the loop after it was made: nothing leaves that is not allowed.
+        if generation != self._authorizer.generation:
+            return Found(decision, "", generation=generation)
+        found = await self._ask(flow, question, decision)
+        return structs.replace(found, generation=self._authorizer.generation)
+
+    async def _ask(self, flow: Flow, question: Question, decision: Decision) -> Found:
         generation = self._authorizer.generation
         try:
             wire = await self._upstreams.ask(question.name, question.rtype)

@@ -49,13 +49,14 @@ _WHY = f"._why.{OUR_ZONE}"
 
 
 class Miss(Struct, frozen=True):
-    """An allowed question that has to be asked upstream."""
+    """A question that was allowed under `generation` and has to be asked upstream."""
 
     query: Query
     flow: Flow
     question: Question
     decision: Decision
     asker: Asker
+    generation: int
 
 
 class Resolver:
@@ -79,7 +80,7 @@ class Resolver:
         self._suffixes = suffixes
         self._limits = limits
         self._metrics = metrics
-        self._wall = wall
+        self.wall = self._wall = wall
         self._entropy = entropy
         self.hits = Hits(authorizer, suffixes, limits, metrics)
         self.now = lookup.now
@@ -135,12 +136,13 @@ class Resolver:
             self._authorizer.record(flow, question, decision)
             return self._sent(any_reply(query, asker.limit_octets), Verdict.ALLOW, asker)
         self._metrics.cache.add("miss")
-        return Miss(query, flow, question, decision, asker)
+        return Miss(query, flow, question, decision, asker, self._authorizer.generation)
 
     async def finish(self, miss: Miss) -> bytes:
         """Return the reply to a miss."""
         try:
-            found = await self._lookup.find(miss.flow, miss.question, miss.decision)
+            flow, question = miss.flow, miss.question
+            found = await self._lookup.find(flow, question, miss.decision, miss.generation)
             return self._reply(miss.query, found, miss.asker)
         except Exception as error:  # noqa: BLE001 - as in `serve`
             return self._broken(miss.query, miss.asker, error)
@@ -162,9 +164,9 @@ class Resolver:
         question = Question(principal, query.name, query.rtype)
         return self._authorizer.record(self._flow(principal, asker), question, decision)
 
-    def hit_bound(self, bound: str) -> None:
+    def hit_bound(self, bound: str, times: int = 1) -> None:
         """Count that a named limit was met."""
-        self._metrics.bounds.add(bound)
+        self._metrics.bounds.add(bound, n=times)
 
     def _broken(self, query: Query, asker: Asker, error: Exception) -> bytes:
         """Return the reply to a query that met a bug of ours; its id is that of the log's line."""

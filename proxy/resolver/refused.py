@@ -17,7 +17,7 @@ from rules.siblings import Siblings
 _HEAD_OCTETS = 12
 _LABEL_OCTETS = 63  # RFC 1035, section 2.3.4
 # As `rules.name` has it, in either case.
-_LABEL = re.compile(rb"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?")
+LABEL = re.compile(rb"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?")
 
 
 class Flood(Repeats):
@@ -65,7 +65,7 @@ class Flood(Repeats):
         """Return the reply to the query `wire` of its key, counted; None where it is no sibling."""
         octets = wire[12]
         label = wire[13 : 13 + octets]
-        if octets > self._longest or not (label.isalnum() or _LABEL.fullmatch(label)):
+        if octets > self._longest or not (label.isalnum() or LABEL.fullmatch(label)):
             return None
         if self._named:
             name = label.decode().lower() + self._below

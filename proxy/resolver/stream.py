@@ -54,15 +54,13 @@ class DnsStream(asyncio.Protocol, ABC):
             self._transport.set_protocol(asyncio.Protocol())
             self._transport.abort()
             return
-        local = transport.get_extra_info("sockname")
-        principal = self._identifier.tcp(peer, local, self._listener.name)
-        self._app = principal.app
+        self._ends = (peer, transport.get_extra_info("sockname"))
+        self._app = self._identify().app  # whose share of the connections it is
         has_share = self._listener.claim(self._app, self._limits.dns_tcp_connections_per_app)
         if not has_share:
             self._resolver.hit_bound("dns_tcp_connections_per_app")
         if not self._listener.admit(self._transport, has_share=has_share):
             self._transport.abort()  # nothing was asked yet: the client tries again later
-        self._asker = self.asker(principal, peer)
         self._loop = asyncio.get_running_loop()
         self._active = self._loop.time()
         self._timer = self._loop.call_later(self._limits.dns_tcp_idle_s, self._idle)
@@ -131,8 +129,17 @@ class DnsStream(asyncio.Protocol, ABC):
                 self._is_due = True
                 self._loop.call_soon(self._go_on)
 
+    def _identify(self) -> Principal:
+        """Learn who asks by the rules of now: they may have given the evidence to another app."""
+        self._epoch = self._identifier.epoch
+        principal = self._identifier.tcp(*self._ends, self._listener.name)
+        self._asker = self.asker(principal, self._ends[0])
+        return principal
+
     def _take_turn(self, replies: list[bytes]) -> None:
         """Put the replies to what waits into `replies`, until the turn is over."""
+        if self._epoch != self._identifier.epoch:
+            self._identify()
         asker = self._asker
         hits = self._resolver.hits.table(asker.principal, asker.transport)
         answer, now, waiting = hits.answer, self._resolver.now(), self._waiting

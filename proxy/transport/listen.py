@@ -102,7 +102,7 @@ class Listener:
     `tls` a protocol is made for each connection whose handshake succeeded.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - a place for each of a listener's parts
         self,
         sock: socket.socket,
         factory: "Callable[[Listener], asyncio.BaseProtocol]",

@@ -22,13 +22,13 @@ RECORD_OCTETS = 1 << 14  # RFC 8446, section 5.1: of a plaintext record
 RECORDS = 256  # of one hello; a hello of 64 KiB needs four, those that split to evade a few dozen
 
 _CLIENT_HELLO = 1
-_SERVER_NAME, _ALPN, _EARLY_DATA = 0, 16, 42
+_SERVER_NAME, _ALPN, _EARLY_DATA, _KEY_SHARE = 0, 16, 42, 51
 # RFC 9849; its drafts (fe08 to fe0c, ff02) and the older encrypted_server_name (ffce) hide too.
 _ENCRYPTED = frozenset({*range(0xFE08, 0xFE0E), 0xFF02, 0xFFCE})
 
 _USUAL = struct.Struct("!BBxHBBH")  # the headers of a record and of its message
 _EXTENSION = struct.Struct("!HH")
-_SESSION_ID_AT = 43  # after both headers, legacy_version and random
+_RANDOM_AT, _SESSION_ID_AT = 11, 43  # after both headers and legacy_version; after the random
 
 
 class NotTlsError(PeerError):
@@ -52,6 +52,64 @@ class Hello(Struct, frozen=True):
     alpn: tuple[bytes, ...]
     octets: int
     has_early_data: bool = False
+
+
+class Likeness:
+    """A hello that was read, to know one again that differs only in what nobody looks at.
+
+    A client says the same to the same server each time, but for its random, its session id and
+    its key shares (RFC 8446, sections 4.1.2 and 4.2.8).  All else is compared octet by octet, the
+    lengths of these three among it, so that reading the other hello would say the same.
+    """
+
+    __slots__ = ("_after", "_after_at", "_before", "_before_at", "_head", "_octets", "hello")
+
+    def __init__(self, data: bytes, hello: Hello) -> None:
+        """`data` is all of a hello in one record, which `hello` was read from."""
+        start = _SESSION_ID_AT + 1 + data[_SESSION_ID_AT]
+        shares, end = _key_shares(data, start)
+        self.hello = hello
+        self._octets = len(data)
+        self._head = data[:_RANDOM_AT]
+        self._before = data[start:shares]
+        self._before_at = start
+        self._after = data[end:]
+        self._after_at = end
+
+    def find(self, data: bytes) -> Hello | None:
+        """Return what `data` says; None where it is not alike."""
+        if (
+            len(data) == self._octets
+            and data[_SESSION_ID_AT] == self._before_at - _SESSION_ID_AT - 1
+            and data.startswith(self._head)
+            and data.startswith(self._before, self._before_at)
+            and data.startswith(self._after, self._after_at)
+        ):
+            return self.hello
+        return None
+
+
+def likeness(data: bytes, hello: Hello) -> Likeness | None:
+    """Return what knows hellos like `data` again; None where it is not in one record."""
+    if len(data) != hello.octets or data[3] << 8 | data[4] != len(data) - RECORD_HEADER_OCTETS:
+        return None
+    return Likeness(data, hello)
+
+
+def _key_shares(data: bytes, at: int) -> tuple[int, int]:
+    """Return where the content of key_share begins and ends; at the very end without it.
+
+    `at` is where the session id ends, in a hello that was read already.
+    """
+    at += 2 + (data[at] << 8 | data[at + 1])  # cipher suites
+    at += 1 + data[at] + 2  # compression methods, and the length of the extensions
+    while at < len(data):
+        number, size = _EXTENSION.unpack_from(data, at)
+        at += 4
+        if number == _KEY_SHARE:
+            return at, at + size
+        at += size
+    return len(data), len(data)
 
 
 def read_hello(buffer: bytes | bytearray, limit: int) -> Hello | None:

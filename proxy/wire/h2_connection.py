@@ -215,7 +215,7 @@ class H2Connection[T: Heard]:
     def _take_reset(self, _flags: int, stream: int, payload: bytes) -> None:
         self._check_stream(stream)
         check_octets(payload, 4)
-        if stream > self._streams.last:  # RFC 9113, section 6.4
+        if stream > self._streams.seen:  # RFC 9113, section 6.4
             raise H2Error(ErrorCode.PROTOCOL_ERROR, "RST_STREAM of a stream that is idle")
         self._streams.drop(stream)
         self._spend()
@@ -228,11 +228,16 @@ class H2Connection[T: Heard]:
             self._streams.obeyed()
             return
         self._has_settings = True
+        windows = None
         for setting, value in read_settings(payload):
             if setting == Setting.INITIAL_WINDOW_SIZE:
-                self._sending.begin_with(value)
+                windows = value
             elif setting == Setting.HEADER_TABLE_SIZE:
                 self._sending.shrink_table(value)
+        # RFC 9113, section 6.5: the last one counts.  Each moves every stream's window, and a
+        # frame has room for 2730 of them (CVE-2020-11080).
+        if windows is not None:
+            self._sending.begin_with(windows)
         self._sending.write(SETTINGS_ACK)
 
     def _take_push(self, _flags: int, _stream: int, _payload: bytes) -> None:
@@ -252,7 +257,7 @@ class H2Connection[T: Heard]:
     def _take_window_update(self, _flags: int, stream: int, payload: bytes) -> None:
         self._spend()
         octets = read_increment(payload, stream)
-        if stream > self._streams.last:  # RFC 9113, section 5.1
+        if stream > self._streams.seen:  # RFC 9113, section 5.1
             raise H2Error(ErrorCode.PROTOCOL_ERROR, "WINDOW_UPDATE of a stream that is idle")
         if not stream or self._streams.has(stream) or stream in self._sending.unsent:
             self._sending.widen(stream, octets)

@@ -81,7 +81,8 @@ class Streams[T: Heard]:
     """
 
     __slots__ = (
-        *("_app", "_block", "_blocks", "_is_leaving", "_limits", "_memory", "_most", "_open"),
+        *("_app", "_block", "_blocks", "_ignored", "_is_leaving", "_limits", "_memory", "_most"),
+        "_open",
         *("_owed", "_room", "_sending", "_spend", "known", "last", "replies"),
     )
 
@@ -108,6 +109,12 @@ class Streams[T: Heard]:
         self._room, self._owed = CONNECTION_WINDOW, 0  # what may come; what was taken since told
         self._block: tuple[int, int, bytearray] | None = None  # stream, flags, fragments so far
         self._is_leaving = False
+        self._ignored = 0  # the highest stream that came after we left
+
+    @property
+    def seen(self) -> int:
+        """The highest stream that the peer opened, those among them that are ignored."""
+        return max(self.last, self._ignored)
 
     @property
     def due(self) -> int | None:
@@ -214,6 +221,7 @@ class Streams[T: Heard]:
         if stream <= self.last:
             raise H2Error(ErrorCode.STREAM_CLOSED, "HEADERS on a closed stream", stream)
         if self._is_leaving:  # RFC 9113, section 6.8: later ones are ignored
+            self._ignored = stream
             return
         self.last = stream
         self._check_room(stream)
@@ -244,12 +252,15 @@ class Streams[T: Heard]:
 
     def take_data(self, flags: int, stream: int, payload: bytes) -> None:
         """Take a DATA frame (RFC 9113, section 6.1)."""
-        if not stream & 1 or stream > self.last:  # RFC 9113, sections 5.1 and 6.1
+        if not stream & 1 or stream > self.seen:  # RFC 9113, sections 5.1 and 6.1
             raise H2Error(ErrorCode.PROTOCOL_ERROR, "DATA on a stream that is idle")
         self._room -= len(payload)
         if self._room < 0:
             raise H2Error(ErrorCode.FLOW_CONTROL_ERROR, "more than the window")
         content = unpadded(flags, payload)
+        if stream > self.last:  # RFC 9113, section 6.8: ignored, but for the window
+            self._give_back(len(payload))
+            return
         it = self._open.get(stream)
         if it is None or it.is_ended:
             self._give_back(len(payload))

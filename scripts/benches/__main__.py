@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from scripts.benches import decision, idle, overload, planes, reload
+from scripts.benches import decision, idle, overload, planes, reload, resident
 from scripts.benches.ground import prepare
 from scripts.benches.planes import Plan, Result
 
@@ -25,7 +25,7 @@ def bench(plan: Plan, plane: str) -> list[Result]:
         return reload.measure(plan)
     if plane == "idle-tunnel":
         return idle.measure(plan)
-    return planes.resident(plan) if plane == "rss" else planes.measure(plan, plane)
+    return resident.measure(plan) if plane == "rss" else planes.measure(plan, plane)
 
 
 def table(results: list[Result]) -> str:

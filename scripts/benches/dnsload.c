@@ -1,7 +1,7 @@
 /* A closed loop of DNS queries over UDP: as many as WINDOW are outstanding on each of SOCKETS sockets.
- * dnsload PORT SECONDS hit|refused SEED
+ * dnsload PORT SECONDS hit|refused|refused-deep SEED
  * hit:     h000.example.net to h999.example.net in turn
- * refused: uNNNNNNNNN.refused.example, no name twice
+ * refused: uNNNNNNNNN.refused.example, no name twice; deep: x. before it, so no parent twice
  * Prints {"done", "failed", "lost", "seconds"}; done counts answers of the expected rcode (0, and not 0). */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -25,7 +25,7 @@ static char queries[BATCH][OCTETS], answers[BATCH][OCTETS];
 static struct iovec query_iov[BATCH], answer_iov[BATCH];
 static struct mmsghdr query_msg[BATCH], answer_msg[BATCH];
 static unsigned long next_name, done, failed, lost;
-static int refused;
+static int refused, deep;
 
 static double now(void)
 {
@@ -54,6 +54,8 @@ static size_t build(char *to)
     else
         snprintf(first, sizeof first, "h%03lu", next_name % NAMES);
     next_name++;
+    if (deep)
+        n += label(to + n, "x");
     n += label(to + n, first);
     n += label(to + n, refused ? "refused" : "example");
     n += label(to + n, refused ? "example" : "net");
@@ -124,7 +126,8 @@ int main(int argc, char **argv)
     double started, until, next_tick;
     if (argc != 5)
         return 2;
-    refused = strcmp(argv[3], "refused") == 0;
+    deep = strcmp(argv[3], "refused-deep") == 0;
+    refused = deep || strcmp(argv[3], "refused") == 0;
     next_name = strtoul(argv[4], NULL, 10);
     open_sockets(atoi(argv[1]), polled);
     started = now();

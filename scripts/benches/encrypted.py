@@ -77,7 +77,7 @@ def handshakes(folder: Path, port: int, seconds: float) -> Load:
 def requests(folder: Path, port: int, seconds: float) -> Load:
     """Get names in turn over a few connections of HTTP/2, some at a time on each."""
     uris = folder / f"uris-{port}.txt"
-    uris.write_text("".join(f"{_uri(port, number)}\n" for number in range(NAMES)))
+    uris.write_text("".join(f"{uri(port, number)}\n" for number in range(NAMES)))
     argv: list[str | Path] = ["h2load", "-c", str(CONNECTIONS), "-m", str(STREAMS)]
     argv += ["-D", str(math.ceil(seconds)), "-i", uris]  # whole seconds only
     ended = subprocess.run(
@@ -87,7 +87,8 @@ def requests(folder: Path, port: int, seconds: float) -> Load:
     return Load(good, max(0, done - good), math.ceil(seconds))
 
 
-def _uri(port: int, number: int) -> str:
+def uri(port: int, number: int) -> str:
+    """Return the DoH request for one of the names, as a GET."""
     query = dns.message.make_query(f"h{number:03}.example.net", "A", id=0).to_wire()
     parameter = urlsafe_b64encode(query).rstrip(b"=").decode("ascii")
     return f"https://127.0.0.1:{port}/dns-query?dns={parameter}"

@@ -126,14 +126,18 @@ int main(int argc, char **argv)
             offer(which, count);
             offered += count;
             which = (which + 1) % SOCKETS;
+        } else {
+            nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL); /* the upstream has this core too */
         }
         for (int i = 0; i < SOCKETS; i++)
             drain(i);
     }
     until = now() + 1; /* what is under way still counts */
-    while (now() < until)
+    while (now() < until) {
         for (int i = 0; i < SOCKETS; i++)
             drain(i);
+        nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+    }
     printf("{\"sent\": %lu, \"answered\": %lu, \"shed\": %lu, \"seconds\": %.4f, \"p50_ms\": %.2f, \"p99_ms\": %.2f, "
            "\"worst_ms\": %.2f}\n",
            sent, answered, shed, atof(argv[2]), quantile_ms(0.5), quantile_ms(0.99), quantile_ms(1.0));

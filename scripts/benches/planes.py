@@ -52,6 +52,7 @@ class Plan(Struct, frozen=True):
 PLANES: dict[str, tuple[Peer, tuple[Peer, ...]]] = {
     "udp-hit": (servers.OURS_DNS, (servers.UNBOUND, servers.DNSMASQ)),
     "udp-refused": (servers.OURS_DNS, (servers.UNBOUND, servers.DNSMASQ)),
+    "udp-refused-deep": (servers.OURS_DNS, (servers.UNBOUND, servers.DNSMASQ)),
     "dot": (servers.OURS_DOT, (servers.UNBOUND_DOT, servers.DNSDIST_DOT)),
     "dot-handshake": (servers.OURS_DOT, (servers.UNBOUND_DOT, servers.DNSDIST_DOT)),
     "doh": (servers.OURS_DOH, (servers.UNBOUND_DOH, servers.DNSDIST_DOH)),
@@ -62,7 +63,7 @@ PLANES: dict[str, tuple[Peer, tuple[Peer, ...]]] = {
 WARM_UP_S = {"doh": 3.0}  # each connection asks for every name a few times: ten times the others
 UNITS = {"udp-hit": "answers", "udp-refused": "answers", "forward": "requests"}
 UNITS |= {"dot": "answers", "dot-handshake": "handshakes"}
-UNITS |= {"doh": "answers"}
+UNITS |= {"doh": "answers", "udp-refused-deep": "answers"}
 UNITS |= {"connect": "tunnels", "bulk": "MiB"}
 
 
@@ -160,24 +161,3 @@ def warm_up(plan: Plan, plane: str, server: Server) -> None:
             log = plan.folder / f"{server.name}-{server.port}" / f"{server.name}.log"
             raise RuntimeError(f"{server.name} answers nothing: {log.read_text()[-800:]}")
     load(plan, plane, server, 1.0)  # what was lost on the way is asked again by then
-
-
-def resident(plan: Plan) -> list[Result]:
-    """Compare memory after a little of both planes has passed."""
-    peers = (servers.UNBOUND, servers.DNSMASQ, servers.SQUID, servers.TINYPROXY)
-    taking_part = [servers.OURS_DNS, *peers, servers.MITMDUMP_FORWARD]
-    taking_part = [peer for peer in taking_part if present(peer.command)]
-    sizes: dict[str, float] = {}
-    with ground(plan):
-        for peer in taking_part:
-            with running(plan, peer) as server:
-                plane = "udp-hit" if peer.port in range(5300, 5310) else "forward"
-                warm_up(plan, plane, server)
-                if peer is servers.OURS_DNS:
-                    proxy = Server(server.name, servers.PROXY_PORT, server.process)
-                    warm_up(plan, "forward", proxy)
-                sizes[peer.name] = server.resident_octets() / MIB
-    mine = sizes.pop("sallyport")
-    return [
-        Result("rss", name, mine, size, size / mine, "MiB resident") for name, size in sizes.items()
-    ]

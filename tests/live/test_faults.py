@@ -1,15 +1,19 @@
 """What a person is told when the machine, the files or the other side fail."""
 
 import contextlib
+import itertools
 import os
+import shutil
 import signal
 import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from proxy.control_client import ControlClient
 from tests.internet import Internet, Namespace, need, until
 from tests.live.appliance import AGENT, STOP_S, UP, Folders, launched, running
 
@@ -36,6 +40,17 @@ def small_disk(folder: Path) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run([need("umount"), "--lazy", str(folder)], check=True)
+
+
+def control_of(folders: Folders) -> Path:
+    return Path(folders.env["XDG_RUNTIME_DIR"], "sallyport", "control.sock")
+
+
+def problems(internet: Internet) -> dict[str, str]:
+    """Return what /readyz says is wrong."""
+    said = internet.run(["curl", "-sS", "http://127.0.0.1:9153/readyz"]).stdout
+    found: dict[str, str] = msgspec.json.decode(said)["problems"]
+    return found
 
 
 def fill(folder: Path) -> None:
@@ -71,6 +86,97 @@ def test_a_full_disk_refuses_and_says_what_to_do(internet: Internet, configured:
         )
         code, _ = appliance.stop()
         assert code == 0
+
+
+def test_a_full_disk_is_told_of_and_tokens_stay(internet: Internet, configured: Folders) -> None:
+    """threats.md: a full disk; no space for the line that says so."""
+    with small_disk(configured.state), running(internet.agent, configured) as appliance:
+        control = ControlClient(control_of(configured))
+        secret = control.ask("POST", "/tokens", {"name": "agent"})["secret"]
+        until(lambda: bool(appliance.audit()), "a first line")
+        fill(configured.state)
+        asked = itertools.count()
+
+        def is_told() -> bool:
+            internet.run([*ASK, *(f"{'n' * 50}{next(asked)}.example.net" for _ in range(100))])
+            return "audit" in problems(internet)
+
+        until(is_told, "/readyz says that the audit file cannot be written")
+        assert "No space" in str(control.get("/status")["problems"]["audit"])
+        assert [each["state"] for each in control.get("/tokens")] == ["valid"]
+        said = [line for line in appliance.audit() if line["reason"] == "audit-unavailable"]
+        assert [line["verdict"] for line in said if line["plane"] == "control"] == ["fail"]
+        (configured.state / "filler").unlink()
+        until(lambda: problems(internet) == {}, "/readyz is well again")
+        assert control.ask("POST", "/tokens", {"name": "agent"})["secret"] != secret
+        until(
+            lambda: any(
+                (line["plane"], line["fact"], line["verdict"]) == ("control", None, "allow")
+                and line["target"] == str(configured.state / "audit.jsonl")
+                for line in appliance.audit()
+            ),
+            "the line that says that it is well",
+        )
+
+
+def test_rules_that_are_taken_away_stay_in_force(internet: Internet, configured: Folders) -> None:
+    """threats.md: files removed under it."""
+    with running(internet.agent, configured):
+        control = ControlClient(control_of(configured))
+        configured.rules.rename(configured.rules.with_name("taken"))
+        until(lambda: control.get("/status")["reload"]["outcome"] == "failed", "a failed reload")
+        assert str(configured.rules) in control.get("/status")["reload"]["problems"][0]
+        assert str(configured.rules) in problems(internet)["rules"]
+        assert "93.184.215.14" in internet.run([*ASK, "example.com"]).stdout
+        assert "NXDOMAIN" in internet.run([*ASK, "not.listed.example.net"]).stdout
+        configured.rules.with_name("taken").rename(configured.rules)
+        until(lambda: problems(internet) == {}, "the rules are read again")
+        assert "93.184.215.14" in internet.run([*ASK, "example.com"]).stdout
+
+
+def test_a_state_folder_that_is_taken_away_refuses_until_it_is_back(
+    internet: Internet, configured: Folders
+) -> None:
+    """threats.md: files removed under it: the audit file, the state folder, the tokens."""
+    with running(internet.agent, configured) as appliance:
+        control = ControlClient(control_of(configured))
+        control.ask("POST", "/tokens", {"name": "agent"})
+        until(lambda: bool(appliance.audit()), "a first line")
+        (configured.state / "audit.jsonl").unlink()
+        internet.run([*ASK, "first.example.net"])
+        until((configured.state / "audit.jsonl").exists, "a new audit file")
+        away = configured.state.with_name("away")
+        configured.state.rename(away)
+        until(lambda: "tokens" in problems(internet), "the tokens are missed")
+        assert control.get("/status")["tokens"]["valid"] == 0
+
+        def is_refused() -> bool:
+            return "audit-unavailable" in internet.run([*ASK, "www.example.com"]).stdout
+
+        until(is_refused, "a refusal because the evidence cannot be written")
+        configured.state.mkdir(mode=0o777)
+        configured.state.chmod(0o777)  # what anybody may write is no place for evidence
+        assert is_refused()
+        configured.state.rmdir()
+        away.rename(configured.state)
+        until(lambda: problems(internet) == {}, "well again")
+        assert control.get("/status")["tokens"]["valid"] == 1
+        assert "93.184.215.14" in internet.run([*ASK, "www.example.com"]).stdout
+        assert "Traceback" not in appliance.stderr
+
+
+def test_a_control_socket_that_is_taken_away_comes_back(
+    internet: Internet, configured: Folders
+) -> None:
+    """threats.md: files removed under it."""
+    with running(internet.agent, configured) as appliance:
+        path = control_of(configured)
+        shutil.rmtree(path.parent)
+        until(path.exists, "a new control socket")
+        assert ControlClient(path).get("/status")["pid"] == appliance.ready.pid
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+        assert appliance.stop()[0] == 0
+        assert not path.exists()
 
 
 def test_a_state_folder_that_cannot_be_written_is_exit_4(

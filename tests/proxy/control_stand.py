@@ -46,6 +46,7 @@ class Stand:
     def __init__(self, folder: Path, limits: Limits) -> None:
         self.path = folder / "run" / "control.sock"
         self.now = STARTED + 90.0
+        self.control: Control
         self.limits = limits
         self.metrics = Metrics()
         self.metrics.app_decisions.use(RULES.apps)
@@ -117,7 +118,7 @@ async def standing(folder: Path, limits: Limits | None = None) -> AsyncIterator[
     stand = Stand(folder, limits or Limits())
     stand.audit.start()
     await stand.tokens.open()
-    control = Control(stand.sources, stand.limits, stand.metrics)
+    stand.control = control = Control(stand.sources, stand.limits, stand.metrics)
     await control.start(bind_control(stand.path))
     try:
         yield stand

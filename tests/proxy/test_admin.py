@@ -4,6 +4,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -271,7 +272,7 @@ async def test_a_client_that_does_not_read_is_cut() -> None:
         loop = asyncio.get_running_loop()
         await loop.sock_connect(sock, ("127.0.0.1", bench.port))
         request = f"GET /metrics HTTP/1.1\r\nHost: localhost:{bench.port}\r\n\r\n".encode()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             with pytest.raises((ConnectionResetError, BrokenPipeError)):
                 await loop.sock_sendall(sock, request * 1_000_000)
         sock.close()
@@ -327,3 +328,30 @@ async def test_several_listeners_share_one_page_and_end_together() -> None:
                 await asyncio.open_connection("127.0.0.1", port)
         assert await settled(open_one[0].read) == b""
         open_one[1].close()
+
+
+async def test_between_two_answers_others_have_their_turn() -> None:
+    """threats.md, "Parser, transport, cache": pipelining without a cap."""
+    async with serving() as it:
+        ended = asyncio.Event()
+        turns = 0
+        seen: list[int] = []
+
+        async def others() -> None:
+            nonlocal turns
+            while not ended.is_set():
+                turns += 1
+                await asyncio.sleep(0)
+
+        def ready() -> dict[str, str]:
+            seen.append(turns)
+            return {}
+
+        it.admin._ready = ready
+        beside = asyncio.create_task(others())
+        head = f"GET /readyz HTTP/1.1\r\nHost: localhost:{it.port}\r\n"
+        await it.send(f"{head}\r\n".encode() * 20 + f"{head}Connection: close\r\n\r\n".encode())
+        ended.set()
+        await beside
+    assert len(seen) == 21
+    assert all(before < after for before, after in pairwise(seen))

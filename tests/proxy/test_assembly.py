@@ -122,6 +122,31 @@ async def test_a_child_that_is_ended_hands_nothing_over(folder: Path, assembly: 
     assembly.kill()  # of nothing is nothing
 
 
+async def test_what_it_asks_the_child_stands_in_no_command_line(
+    folder: Path, assembly: Assembly
+) -> None:
+    """threats.md, "Identity": names of other apps.  A command line is short, and every user's."""
+    many = "".join(f"  app-{each}: {{allow: []}}\n" for each in range(1500))
+    (folder / "a.yaml").write_text(f"apps:\n{many}")
+    request = Request((str(folder),), listening=LISTENING)
+    made = await assembly.build(request, NO_RULES)
+    (folder / "b.yaml").write_text("apps: {one: {allow: [{host: a.org}]}}")
+    building = asyncio.create_task(assembly.build(request, made))
+    while (child := assembly._child) is None and not building.done():  # noqa: ASYNC110 - a thread sets it
+        await asyncio.sleep(0.001)
+    assert child is not None, building.exception()
+    assert b"app-" not in Path(f"/proc/{child.pid}/cmdline").read_bytes()
+    assert len((await building).parts) == 1501
+
+
+async def test_a_child_that_begins_after_the_end_is_ended_too(
+    folder: Path, assembly: Assembly
+) -> None:
+    assembly.kill()
+    with pytest.raises(RebuildError, match="ended with -9"):
+        await assembly.build(write(folder, one="a.org"), NO_RULES)
+
+
 async def test_no_process_is_said_so(
     folder: Path, assembly: Assembly, monkeypatch: pytest.MonkeyPatch
 ) -> None:

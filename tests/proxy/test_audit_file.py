@@ -1,4 +1,5 @@
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,6 +147,29 @@ def test_writes_a_new_file_when_somebody_took_the_old_one(file: Path, is_removed
     audit_file.append(b"2\n")
     audit_file.close()
     assert file.read_bytes() == b"2\n"
+
+
+def test_a_folder_that_comes_back_is_locked_again(file: Path) -> None:
+    """threats.md, "Evidence as a weapon": the audit file, or its folder, taken away."""
+    audit_file = opened(file)
+    audit_file.append(b"1\n")
+    shutil.rmtree(file.parent)
+    with pytest.raises(OSError, match="No such file"):
+        audit_file.append(b"2\n")
+    file.parent.mkdir(mode=0o700)
+    file.parent.chmod(0o777)
+    with pytest.raises(BindError, match="writable by everybody"):
+        audit_file.append(b"2\n")
+    file.parent.chmod(0o700)
+    other = opened(file)
+    with pytest.raises(BindError, match="another sallyport"):
+        audit_file.append(b"2\n")
+    other.close()
+    assert audit_file.append(b"3\n") == 2
+    with pytest.raises(BindError, match="another sallyport"):
+        opened(file)
+    audit_file.close()
+    assert file.read_bytes() == b"3\n"
 
 
 def test_a_second_writer_is_refused(file: Path) -> None:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from proxy.audit_fold import FOLD_S, Fold, Folds, Repeats, Width
+from proxy.audit_fold import FOLD_S, SLOW_FOLD_S, Fold, Folds, Repeats, Width
 from proxy.limits import Limits
 from proxy.metrics import Metrics
 from rules.decision import Reason
@@ -294,3 +294,60 @@ def test_a_clock_that_is_set_back_does_not_make_a_second_longer() -> None:
     bench.clock.now += 7200
     bench.folds.add(line(), None, repeats)
     assert repeats.left_s == 0
+
+
+def hot(bench: Bench, names: int, seconds: int) -> list[Fold]:
+    """Ask for each of the cached `names` twice a second; return what is told of it."""
+    told: list[Fold] = []
+    for _ in range(seconds):
+        for number in range(names):
+            assert not bench.folds.is_over_quota("coder")
+            repeats = Repeats()
+            bench.folds.add(line(f"{number} A", detail={"cached": True}), None, repeats)
+            repeats.count += 1
+        bench.clock.now += FOLD_S
+        bench.folds.refill(bench.clock.now)
+        told += bench.folds.due(bench.clock.now, 10_000)
+    return told + bench.folds.rest()
+
+
+def test_heavy_use_of_cached_names_never_meets_the_quota_and_every_answer_is_counted() -> None:
+    """threats.md, Evidence as a weapon: folding keeps counters exact."""
+    bench = Bench()
+    told = hot(bench, bench.limits.cache_entries, 130)
+    assert sum(fold.count for fold in told) == 2 * 130 * bench.limits.cache_entries
+    assert {fold.span_s for fold in told} == {FOLD_S, SLOW_FOLD_S}
+    assert bench.metrics.bounds.value("audit_folds") == 0
+
+
+def test_an_app_with_room_is_told_of_each_second() -> None:
+    told = hot(Bench(), 10, 90)
+    assert len(told) == 900
+    assert {fold.span_s for fold in told} == {FOLD_S}
+
+
+def test_what_is_not_from_the_cache_is_told_within_the_second_however_little_is_left() -> None:
+    bench = Bench(Limits(audit_quota_octets=2000))
+    for number in range(3):
+        bench.folds.add(line(f"{number} A"), None)
+    bench.folds.add(line("hot A", detail={"cached": True}), None)
+    bench.folds.add(line("new A"), None)
+    bench.folds.add(refused("no A"), None)
+    due = bench.folds.due(bench.clock.now + FOLD_S, 10)
+    assert [fold.line.target for fold in due] == ["0 A", "1 A", "2 A", "new A", "no A"]
+    assert bench.folds.due(bench.clock.now + SLOW_FOLD_S - 1, 10) == []
+    due = bench.folds.due(bench.clock.now + SLOW_FOLD_S, 10)
+    assert [fold.line.target for fold in due] == ["hot A"]
+
+
+def test_repeats_of_a_slow_fold_are_renewed_each_second() -> None:
+    bench = Bench(Limits(audit_quota_octets=500))
+    bench.folds.add(line("first A"), None)
+    repeats = Repeats()
+    for now in (0.0, 30.0, 59.5):
+        began = bench.clock.now
+        bench.clock.now += now
+        bench.folds.add(line(detail={"cached": True}), None, repeats)
+        assert repeats.left_s == pytest.approx(min(FOLD_S, SLOW_FOLD_S - now))
+        bench.clock.now = began
+    assert bench.rest()[-1] == ("example.com A", 3, Width.PLAIN)

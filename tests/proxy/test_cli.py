@@ -496,6 +496,15 @@ def first_line(process: "subprocess.Popen[str]") -> str:
         alarm.cancel()
 
 
+def test_check_is_3_for_a_parent_that_is_none(desk: Desk, run: Run) -> None:
+    desk.configure("egress: {upstream_proxy: 'ftp://me:hunter2@192.0.2.1:1'}\n")
+    desk.rule(RULES)
+    result = run("check")
+    assert result.exit_code == 3
+    assert "upstream_proxy" in result.stderr
+    assert "hunter2" not in result.stderr
+
+
 def test_up_becomes_the_appliance_and_ends_on_sigterm(desk: Desk) -> None:
     desk.configure(CONFIG)
     with child(desk, "up", "--json") as process:

@@ -75,6 +75,12 @@ def test_an_app_is_not_shown_without_an_appliance(desk: Desk) -> None:
     assert (found.exit_code, "sallyport up" in found.stderr) == (4, True)
 
 
+def test_an_app_is_not_shown_without_a_control_socket(desk: Desk) -> None:
+    desk.config.write_text(f"state: {desk.folder}\nlisten: {{control: ''}}\n")
+    found = desk.run("app", "show", "coder")
+    assert (found.exit_code, "`listen.control` is empty" in found.stderr) == (4, True)
+
+
 def test_names_complete_from_the_rules(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in desk.env.items():
         monkeypatch.setenv(name, value)

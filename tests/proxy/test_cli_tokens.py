@@ -92,7 +92,12 @@ def test_a_secret_stands_on_stdout_alone_and_only_once(desk: Desk) -> None:
         (("app", "rotate", "coder", "--grace", "soon"), 2, "no duration"),
         (("app", "revoke", "coder"), 1, "no valid token coder"),
         (("app", "revoke", "co der"), 2, "NAME.NUMBER"),
-        (("metrics", "revoke"), 1, "no valid token scraper"),
+        (("app", "rotate", "../tokens"), 2, "NAME.NUMBER"),
+        (("app", "revoke", ""), 2, "NAME.NUMBER"),
+        (("app", "show", "caf\u00e9"), 2, "lower-case"),
+        (("app", "show", "co der"), 2, "lower-case"),
+        (("metrics", "rotate"), 1, "sallyport metrics list"),
+        (("metrics", "revoke"), 1, "sallyport metrics list"),
     ],
 )
 async def test_what_cannot_be_is_said_with_its_exit_code(

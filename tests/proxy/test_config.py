@@ -169,3 +169,15 @@ def test_what_is_no_socket_is_refused(text: str) -> None:
 
 def test_a_name_like_none_is_no_suggestion() -> None:
     assert name_like("zzzz", ["abcd"]) == "another"
+
+
+def test_no_password_stands_in_an_excerpt() -> None:
+    (problem,) = problems("egress: {upstream_proxy: 'http://me:hunter2@192.0.2.1:1', odd: 1}")
+    assert "hunter2" not in problem.render()
+    assert "@192.0.2.1" in problem.excerpt
+
+
+def test_a_zone_that_is_named_twice_is_a_problem() -> None:
+    zones = '{corp.example: ["udp://192.0.2.1"], CORP.example.: ["udp://192.0.2.2"]}'
+    (problem,) = problems(f"resolver: {{zones: {zones}}}")
+    assert "named twice" in problem.message

@@ -98,6 +98,39 @@ def test_no_app_may_be_our_own_uid() -> None:
     check_agents(ruleset, ANOTHER)
 
 
+def test_no_app_may_be_root() -> None:
+    """threats.md, "Identity": who may change the rules is no agent that they hold."""
+    line = IdentityLine("rules.yaml:3", uid=0)
+    with pytest.raises(RuleSyntaxError, match="uid 0 is root"):
+        check_agents(Ruleset(1, {"coder": App("coder", (line,))}), OURS)
+
+
+@pytest.mark.parametrize("which", ["upstream_ca", "egress_ca"])
+def test_whom_upstreams_must_show_is_root_s_word(installed: Installation, which: str) -> None:
+    """Who may write the anchors may be any upstream."""
+    anchors = installed.config / "anchors.pem"
+    anchors.touch()
+    changed = {which: str(anchors)}
+    anchors.chmod(0o644)
+    assert installed.breaches(**changed) == []
+    os.chown(anchors, ANOTHER, -1)
+    assert installed.only(**changed).message == f"is owned by uid {ANOTHER}, not by root"
+
+
+def test_what_a_link_leads_through_counts_as_well(installed: Installation, tmp_path: Path) -> None:
+    """threats.md, "Identity": an agent that may rename the folder puts other rules there."""
+    home = tmp_path / "home"
+    real = home / "rules"
+    real.mkdir(parents=True)
+    for each in (home, real):
+        each.chmod(0o755)
+    installed.rules.rmdir()
+    installed.rules.symlink_to(real)
+    assert installed.breaches() == []
+    os.chown(home, ANOTHER, -1)
+    assert installed.only().path == str(home)
+
+
 @pytest.mark.parametrize("which", ["rules", "config", "file"])
 def test_rules_and_configuration_belong_to_root(installed: Installation, which: str) -> None:
     path = getattr(installed, which)

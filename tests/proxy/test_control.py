@@ -112,6 +112,17 @@ async def test_slow_and_broken_requests_end(tmp_path: Path) -> None:
         assert (await stand.raw(kept)).startswith(b"HTTP/1.1 200")
 
 
+async def test_between_two_answers_others_have_their_turn(stand: Stand) -> None:
+    """threats.md, "Parser, transport, cache": pipelining without a cap."""
+    asked = asyncio.create_task(stand.raw(request(connection="keep-alive") * 99 + request()))
+    turns = 0
+    while not asked.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert (await asked).count(b"HTTP/1.1 200") == 100
+    assert turns > 100
+
+
 async def test_beyond_the_bound_the_most_silent_connection_is_ended(tmp_path: Path) -> None:
     async with standing(tmp_path, Limits(control_connections=1)) as stand:
         reader, first = await asyncio.open_unix_connection(stand.path)
@@ -123,6 +134,28 @@ async def test_beyond_the_bound_the_most_silent_connection_is_ended(tmp_path: Pa
         assert stand.metrics.bounds.value("control_connections") == 1
         assert stand.metrics.connections.value("control", "refused") == 0
         first.close()
+
+
+async def test_a_socket_that_was_taken_away_is_made_again(
+    stand: Stand,
+) -> None:
+    """threats.md, "Parser, transport, cache": files removed under it."""
+    stand.path.unlink()
+    async with asyncio.timeout(10):
+        while not stand.path.exists():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.02)
+    assert split(await stand.raw(request()))[0] == 200
+    stand.path.unlink()
+    stand.path.parent.chmod(0o777)
+    async with asyncio.timeout(10):
+        while stand.control.problem is None:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.02)
+    assert "others may write there" in stand.control.problem
+    stand.path.parent.chmod(0o700)
+    async with asyncio.timeout(10):
+        while not stand.path.exists():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.02)
+    assert split(await stand.raw(request()))[0] == 200
 
 
 INTRUDING = """

@@ -146,6 +146,7 @@ async def test_a_scrapers_token_is_changed_by_name_only_with_its_purpose(stand: 
     ("method", "target", "content", "status"),
     [
         ("POST", "/tokens", {"name": "A B"}, 400),
+        ("POST", "/tokens", {"name": "a\n"}, 400),
         ("POST", "/tokens", {"name": "a", "more": 1}, 400),
         ("POST", "/tokens", {}, 400),
         ("POST", "/tokens", {"name": "a", "ttl_s": 1e12}, 409),

@@ -102,16 +102,13 @@ def test_first_rules_are_made_up_where_they_are_asked_for(tmp_path: Path) -> Non
 
 
 def test_as_a_process_it_writes_the_same_every_time(folder: Path) -> None:
-    argv = [
-        sys.executable,
-        "-P",
-        "-m",
-        "proxy.rebuild",
-        msgspec.json.encode(request(folder)).decode(),
-    ]
+    argv = [sys.executable, "-P", "-m", "proxy.rebuild"]
+    asked = msgspec.json.encode(request(folder))
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"}
     first, second = (
-        subprocess.run(argv, env=env, capture_output=True, check=True, timeout=60).stdout
+        subprocess.run(
+            argv, input=asked, env=env, capture_output=True, check=True, timeout=60
+        ).stdout
         for _ in range(2)
     )
     assert first == second

@@ -175,6 +175,21 @@ async def test_a_bug_of_ours_ends_one_reload_and_not_all(
         assert (await reloader.reload("control")).outcome == "changed"
 
 
+async def test_a_look_that_fails_does_not_end_watching(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with reloading(tmp_path, LIMITS) as (running, _):
+        with caplog.at_level(logging.CRITICAL):
+            monkeypatch.setattr("proxy.reloader.look", broken)
+            await running.until(lambda: running.counts() == (0, 0, 1))
+            monkeypatch.undo()
+        running.write("b.example.com")
+        await running.until(lambda: running.counts()[0] == 1)
+
+
 async def test_warnings_are_told_when_they_are_new(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -284,6 +284,16 @@ async def test_a_child_that_fails_is_a_problem(
     assert len(stand.renewal.problem) < 700
 
 
+async def test_a_child_that_cannot_be_started_is_a_problem_and_no_end(
+    stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a flood of connections holds every descriptor at that time."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
+    stand.clock.ahead_s = DUE
+    await stand.renewal.look()
+    assert "cannot be started: No such file" in stand.renewal.problem
+
+
 async def test_looking_ends_when_it_is_cancelled(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:

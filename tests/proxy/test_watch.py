@@ -54,6 +54,18 @@ def test_a_file_that_is_replaced_by_another_of_the_same_size_and_time_looks_othe
     assert seen(folder) != before
 
 
+def test_a_file_that_is_written_in_place_with_its_old_size_and_time_looks_other(
+    folder: Path,
+) -> None:
+    """Restored from a backup, say: what the kernel itself noted of the change cannot be set."""
+    before = seen(folder)
+    times = (folder / "a.yaml").stat()
+    (folder / "a.yaml").write_text("two")
+    os.utime(folder / "a.yaml", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert (folder / "a.yaml").stat().st_size == times.st_size
+    assert seen(folder) != before
+
+
 def test_files_that_come_and_go_are_seen(folder: Path) -> None:
     before = seen(folder)
     (folder / "b.yaml").write_text("two")

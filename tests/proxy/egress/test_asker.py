@@ -203,6 +203,18 @@ async def test_a_token_is_gone_before_the_2xx(tmp_path: Path) -> None:
             assert origin.heads == []
 
 
+async def test_a_token_that_was_gone_before_the_request_left_stays_gone(tmp_path: Path) -> None:
+    """threats.md, "Identity": a revoked credential on an open connection."""
+    async with Origin().running() as origin, opened(tmp_path) as world:
+        where = with_tokens(world, origin)
+        client = await world.client()
+        world.names.meanwhile = lambda: world.give_tokens("other")
+        for reason in ("generation-changed", "identity-unknown"):
+            client.send(get(where, "/", CODER))
+            assert (await client.reply()).field("x-deny-reason") == reason
+        assert origin.heads == []
+
+
 async def test_requests_inside_a_connect_are_of_who_opened_it(tmp_path: Path) -> None:
     """A credential inside counts too; what presents none is of the CONNECT's."""
     async with opened(tmp_path) as world:

@@ -5,12 +5,14 @@ import os
 import ssl
 import subprocess
 from asyncio import StreamReader, StreamWriter
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proxy.egress.connect import ESTABLISHED
+from proxy.egress.connection import ClientConnection
 from proxy.egress.tunnel import Tunnel
 from rules.address import parse_address
 from rules.decision import Decision, Reason, Verdict
@@ -231,6 +233,23 @@ async def test_a_generation_that_moves_before_the_2xx_is_asked_again(tmp_path: P
         world.use(3, tunnel_to(origin))
         world.names.meanwhile = lambda: world.use(4, tunnel_to(origin))
         await established(world, f"example.com:{origin.port}")
+
+
+async def test_rules_that_change_before_the_look_up_begins_are_asked_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """threats.md, "Order of checks": decided under generation N, registered under N+1."""
+    async with echo().running() as origin, opened(tmp_path, tunnel_to(origin)) as world:
+        readable = allow("example.com", ports=[origin.port], addresses=[LOOPBACK], methods=["GET"])
+        begin = ClientConnection.start
+
+        def start(client: ClientConnection, work: Coroutine[None, None, None]) -> None:
+            asyncio.get_running_loop().call_soon(world.use, 2, readable)
+            begin(client, work)
+
+        monkeypatch.setattr(ClientConnection, "start", start)
+        reply = await world.ask(connect(f"example.com:{origin.port}"))
+        assert (reply.status, reply.field("x-deny-reason")) == (403, "generation-changed")
 
 
 async def test_obligations_of_the_new_generation_count(tmp_path: Path) -> None:

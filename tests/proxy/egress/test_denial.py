@@ -9,7 +9,7 @@ from proxy.egress.denial import answer_for, as_said
 from proxy.egress.refusal import Answer
 from proxy.wire.head import Body, BodyKind, RequestHead
 from rules.decision import Decision, Reason, Verdict
-from tests.proxy.egress.world import opened, token_app
+from tests.proxy.egress.world import connect, get, opened, token_app
 from tests.rules.written import ME
 
 DENIED = Decision(Verdict.DENY, Reason.HOST_NOT_LISTED)
@@ -64,3 +64,15 @@ async def test_the_answer_fits_request_and_asker(
 )
 def test_a_target_is_told_without_its_secrets(head: RequestHead, said: str) -> None:
     assert as_said(head) == said
+
+
+async def test_a_plain_request_is_counted_as_one_where_its_origin_is_refused(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path) as world:
+        assert (await world.ask(get("example.com"))).status == 403
+        client = await world.client()
+        client.send(connect("example.com:443"))
+        assert (await client.reply()).status == 403
+        assert world.metrics.proxy_requests.value("forward", "refused") == 1
+        assert world.metrics.proxy_requests.value("connect", "refused") == 1

@@ -9,7 +9,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from proxy.egress.dial import KnownDial, Undialled, dial, endpoint, interleave, is_allowed
+from proxy.egress.dial import (
+    KnownDial,
+    Undialled,
+    dial,
+    endpoint,
+    interleave,
+    is_allowed,
+    known_target,
+)
 from proxy.egress.errand import Errand
 from proxy.egress.origin import OriginConnection, OriginKey
 from proxy.flow import Flow, Plane
@@ -160,6 +168,21 @@ async def test_a_decision_holds_on_the_same_grounds_only(tmp_path: Path) -> None
             world.use(2, allow("example.com", ports=[origin.port]))
             assert not is_allowed(world.egress, errand, connection)
             connection.end()
+
+
+async def test_an_address_of_an_older_answer_is_not_dialled_again(tmp_path: Path) -> None:
+    """threats.md, "Between name and address": first answer public, second private."""
+    async with Origin().running() as origin:
+        rule = allow("example.com", ports=[origin.port], addresses=["127.0.0.1/32"])
+        async with opened(tmp_path, rule) as world:
+            errand = errand_to(origin.port)
+            errand.route = world.egress.routes.get(ME, parse("example.com"), origin.port)
+            made = await dial(world.egress, errand, BOTH)
+            assert isinstance(made, OriginConnection)
+            made.end()
+            world.names.table["example.com"] = ["127.0.0.2"]
+            assert isinstance(await dial(world.egress, errand, BOTH), Undialled)
+            assert known_target(world.egress, errand.route, 0.0) is None  # at whatever time
 
 
 async def test_the_fact_says_whose_address_it_is(tmp_path: Path) -> None:

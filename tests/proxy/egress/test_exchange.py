@@ -528,3 +528,80 @@ async def test_an_upgrade_is_asked_for_after_the_same_fields_with_another_method
             client.send(get(f"example.com:{origin.port}", "/", *fields, method=method))
             assert (await client.reply()).body == b"ok"
         assert [b"upgrade: websocket" in head for head in origin.heads] == [False, True]
+
+
+def sized(content: bytes, *fields: str) -> bytes:
+    head = "".join(f"{field}\r\n" for field in (*fields, f"Content-Length: {len(content)}"))
+    return f"HTTP/1.1 200 OK\r\n{head}\r\n".encode() + content
+
+
+async def test_a_head_that_an_origin_repeats_is_sent_on_the_same(tmp_path: Path) -> None:
+    answers = [sized(b"one"), sized(b"two"), sized(b"four"), sized(b"six", "A: 1"), sized(b"two")]
+    async with saying(*answers).running() as origin, opened(tmp_path, web(origin)) as world:
+        client = await world.client()
+        replies = []
+        for _ in answers:
+            client.send(get(f"example.com:{origin.port}"))
+            replies.append(await client.reply())
+        assert [reply.body for reply in replies] == [b"one", b"two", b"four", b"six", b"two"]
+        assert [reply.field("a") for reply in replies] == [None, None, None, "1", None]
+        assert {reply.field("via") for reply in replies} == {"1.1 sallyport"}
+        assert origin.connections == 1
+        assert world.metrics.octets.value("down") == sum(map(len, answers))
+
+
+@pytest.mark.parametrize("cut", [3, -2])
+async def test_a_repeated_head_may_come_in_pieces(tmp_path: Path, cut: int) -> None:
+    origin = Origin()
+
+    async def script(reader: StreamReader, writer: StreamWriter) -> None:
+        for pieces in ([OK], [OK[:cut], OK[cut:]], [OK]):
+            await origin.read_head(reader)
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0)
+
+    origin.script = script
+    async with origin.running(), opened(tmp_path, web(origin)) as world:
+        client = await world.client()
+        for _ in range(3):
+            client.send(get(f"example.com:{origin.port}"))
+            assert (await client.reply()).body == b"ok"
+
+
+async def test_more_than_a_repeated_response_reaches_nobody(tmp_path: Path) -> None:
+    """A response that nobody asked for must not answer the next request."""
+    async with (
+        saying(OK, OK + OK, OK).running() as origin,
+        opened(tmp_path, web(origin)) as world,
+    ):
+        client = await world.client()
+        for _ in range(2):
+            client.send(get(f"example.com:{origin.port}"))
+            assert (await client.reply()).body == b"ok"
+        await settled(lambda: len(world.egress.pool) == 0)
+
+
+async def test_a_repeated_head_answers_head_without_content(tmp_path: Path) -> None:
+    bare = OK.removesuffix(b"ok")
+    async with (
+        saying(OK, bare, bare, OK).running() as origin,
+        opened(tmp_path, web(origin)) as world,
+    ):
+        client = await world.client()
+        for method in ("GET", "HEAD", "HEAD", "GET"):
+            client.send(get(f"example.com:{origin.port}", method=method))
+            reply = await client.reply(is_head=method == "HEAD")
+            assert (reply.status, reply.body) == (200, b"" if method == "HEAD" else b"ok")
+        assert origin.connections == 1
+
+
+async def test_a_client_that_ends_is_told_so_with_a_repeated_head(tmp_path: Path) -> None:
+    async with saying(OK, OK).running() as origin, opened(tmp_path, web(origin)) as world:
+        client = await world.client()
+        client.send(get(f"example.com:{origin.port}"))
+        assert (await client.reply()).field("connection") is None
+        client.send(get(f"example.com:{origin.port}", "/", "Connection: close"))
+        assert (await client.reply()).field("connection") == "close"
+        assert await client.rest() == b""

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from asyncio import StreamReader, StreamWriter
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -298,3 +299,58 @@ def test_an_address_as_server_name_must_be_the_one_dialled() -> None:
     assert blame_hello(with_address, other, accept_ech=False) is Reason.SNI_MISMATCH
     name = parse("example.com")
     assert blame_hello(with_address, name, accept_ech=False) is Reason.SNI_MISMATCH
+
+
+def holds(origin: Origin, octets: bytes) -> bool:
+    return origin.heads[0] == octets
+
+
+async def test_every_hello_of_a_route_is_judged(tmp_path: Path) -> None:
+    """threats.md, "Between name and address": "SNI, Host/:authority and CONNECT target"."""
+    async with keeping().running() as origin, opened(tmp_path, tls(origin)) as world:
+        for name, is_cut in [("example.com", False), ("example.org", True), ("example.com", False)]:
+            client = await established(world, origin)
+            said = hello(name)
+            origin.heads[0] = b""
+            client.send(said)
+            if is_cut:
+                assert await client.rest() == DENIED
+                assert origin.heads == [b""]
+            else:
+                await settled(partial(holds, origin, said))
+                client.abort()
+        assert world.metrics.tunnel_cuts.value("sni-mismatch") == 1
+
+
+@pytest.mark.parametrize("speaks_first", ["client", "origin"])
+async def test_octets_go_both_ways_after_the_answer(tmp_path: Path, speaks_first: str) -> None:
+    answered = b"\x16\x03\x03\x00\x2a\x02" + b"\0" * 41
+    origin = Origin()
+
+    async def script(reader: StreamReader, writer: StreamWriter) -> None:
+        await reader.read(65536)
+        writer.write(answered)
+        if speaks_first == "origin":
+            await writer.drain()
+            await settled(lambda: bool(origin.heads))
+            writer.write(b"more")
+        while data := await reader.read(65536):
+            writer.write(data)
+
+    origin.script = script
+    async with origin.running(), opened(tmp_path, tls(origin)) as world:
+        client = await established(world, origin)
+        said = hello("example.com")
+        client.send(said)
+        assert await client.exactly(len(answered)) == answered
+        origin.heads.append(b"")
+        expected = b"more" if speaks_first == "origin" else b""
+        assert await client.exactly(len(expected)) == expected
+        for _ in range(3):
+            client.send(b"echo")
+            assert await client.exactly(4) == b"echo"
+        client.end()
+        assert await client.rest() == b""
+        await settled(lambda: world.metrics.tunnels.value == 0)
+        assert world.metrics.octets.value("up") == len(said) + 12
+        assert world.metrics.octets.value("down") == len(answered) + len(expected) + 12

@@ -5,11 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from proxy.audit_fold import Fold, Usage
+from proxy.audit_line import Line
 from proxy.egress.connect import ESTABLISHED
-from proxy.egress.known import Heads, KnownHeads, Routes
+from proxy.egress.known import Closes, Heads, KnownHeads, Routes
 from proxy.errors import PeerError
+from proxy.flow import Plane
 from proxy.limits import Limits
 from proxy.metrics import Metrics
+from rules.decision import Reason, Verdict
 from rules.facts import Principal
 from rules.name import parse
 from tests.proxy.egress.world import LOOPBACK, Origin, connect, opened, settled
@@ -22,6 +26,13 @@ def heads(limits: Limits | None = None) -> tuple[KnownHeads, Heads]:
     limits = limits or Limits()
     known = KnownHeads(limits, Metrics())
     return known, Heads(known, limits)
+
+
+def fold_of() -> Fold:
+    line = Line(
+        "f", "me", (), Plane.HTTP, "connect", Verdict.ALLOW, Reason.RULE, None, 1, "example.com", {}
+    )
+    return Fold("id", line, Usage(1.0), 0.0)
 
 
 def test_the_same_octets_are_read_once() -> None:
@@ -129,3 +140,40 @@ async def test_a_known_address_that_refuses(tmp_path: Path) -> None:
             reply = await world.ask(asked)
             assert (reply.status, reply.field("x-deny-reason")) == (502, "upstream-unreachable")
         assert len(world.names.asked) == 1
+
+
+async def test_a_known_head_is_of_whoever_sends_it(tmp_path: Path) -> None:
+    """threats.md, "Order of checks": "Another app's cached grant"."""
+    async with Origin().running() as origin:
+        rule = allow("example.com", ports=[origin.port], addresses=[LOOPBACK], tls=False)
+        async with opened(tmp_path, rule) as world:
+            asked = connect(f"example.com:{origin.port}")
+            for _ in range(3):
+                assert (await world.ask(asked)).status == 200
+            world.use_all(2)  # the listener is nobody's any more
+            assert (await world.ask(asked)).status == 403
+            world.use(3, rule)
+            assert (await world.ask(asked)).status == 200
+
+
+async def test_a_known_head_for_two_origins_is_refused_each_time(tmp_path: Path) -> None:
+    """threats.md, "HTTP itself": "absolute-form against Host"."""
+    async with opened(tmp_path, allow("example.com")) as world:
+        asked = b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n"
+        for _ in range(3):
+            assert (await world.ask(asked)).field("x-deny-reason") == "authority-mismatch"
+
+
+def test_what_passed_is_summed_and_told_once() -> None:
+    closes = Closes()
+    fold = fold_of()
+    closes.begin(fold, 1.0)
+    closes.more(1, 20, 0.5)
+    closes.more(2, 30, 0.25)
+    assert closes.settle() == 2
+    assert closes.settle() == 0
+    assert (fold.count, fold.octets_up, fold.octets_down, fold.duration) == (3, 3, 50, 0.5)
+    closes.end()
+    closes.more(9, 9, 9.0)
+    assert closes.settle() == 1
+    assert fold.octets_up == 3

@@ -1,14 +1,17 @@
 """One plain HTTP request: what is decided about it, and what its origin then sees."""
 
+import asyncio
 from asyncio import StreamReader, StreamWriter
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from proxy.egress.connection import ClientConnection
 from rules.decision import Decision, Reason, Verdict
 from rules.ruleset import AllowRule
-from tests.proxy.egress.world import LOOPBACK, Origin, get, opened, saying, settled
+from tests.proxy.egress.world import LOOPBACK, Origin, basic, get, opened, saying, settled
 from tests.rules.written import allow, deny
 
 UNKNOWN: Any = "approve"  # an obligation of a later version
@@ -234,6 +237,23 @@ async def test_says_that_the_generation_changed(tmp_path: Path) -> None:
         assert origin.heads == []
 
 
+async def test_rules_that_change_before_the_look_up_begins_are_asked_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """threats.md, "Order of checks": decided under generation N, registered under N+1."""
+    async with Origin().running() as origin, opened(tmp_path, web(origin)) as world:
+        changed, begin = web(origin, methods=["POST"]), ClientConnection.start
+
+        def start(client: ClientConnection, work: Coroutine[None, None, None]) -> None:
+            asyncio.get_running_loop().call_soon(world.use, 2, changed)
+            begin(client, work)
+
+        monkeypatch.setattr(ClientConnection, "start", start)
+        reply = await world.ask(get(f"example.com:{origin.port}"))
+        assert (reply.status, reply.field("x-deny-reason")) == (403, "generation-changed")
+        assert origin.heads == []
+
+
 async def test_an_obligation_that_is_not_known_is_a_denial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,14 +314,16 @@ async def test_a_request_with_content_is_never_sent_twice(tmp_path: Path) -> Non
         assert origin.connections == 1
 
 
-async def test_a_retry_is_decided_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("methods", [None, ["POST"]])
+async def test_a_retry_is_decided_anew(tmp_path: Path, methods: list[str] | None) -> None:
+    """threats.md, "Order of checks": the Connect may be allowed still, the request not."""
     origin = Origin()
 
     async def script(reader: StreamReader, writer: StreamWriter) -> None:
         await origin.read_head(reader)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         await origin.read_head(reader)
-        world.use(2)
+        world.use(2, *([web(origin, methods=methods)] if methods else []))
 
     origin.script = script
     async with origin.running(), opened(tmp_path, web(origin)) as world:
@@ -337,3 +359,79 @@ async def test_refuses_methods_that_are_known_by_another_case(tmp_path: Path, me
         reply = await world.ask(get(f"example.com:{origin.port}", method=method))
         assert reply.field("x-deny-reason") == "request-malformed"
         assert origin.heads == []
+
+
+async def test_what_is_sent_again_is_decided_again(tmp_path: Path) -> None:
+    """threats.md, "Order of checks": "Another app's cached grant"; "Reload half applied"."""
+    async with Origin().running() as origin, opened(tmp_path, web(origin)) as world:
+        client = await world.client()
+        asked = get(f"example.com:{origin.port}", "/a?b")
+        for _ in range(3):
+            client.send(asked)
+            assert (await client.reply()).status == 200
+        world.use(2, web(origin), deny("example.com", paths=["/a"]))
+        client.send(asked)
+        assert (await client.reply()).field("x-deny-reason") == "rule"
+        world.use(3, web(origin))
+        client.send(asked)
+        assert (await client.reply()).status == 200
+        assert len(set(origin.heads)) == 1
+        assert len(origin.heads) == 4
+        assert world.metrics.decisions.value("request", Verdict.ALLOW, Reason.RULE) == 4
+
+
+async def test_what_is_sent_again_needs_room_in_the_audit(tmp_path: Path) -> None:
+    """No allow stands that could not be recorded."""
+    async with Origin().running() as origin, opened(tmp_path, web(origin)) as world:
+        client = await world.client()
+        asked = get(f"example.com:{origin.port}")
+        for _ in range(2):
+            client.send(asked)
+            assert (await client.reply()).status == 200
+        await world.audit.close()
+        client.send(asked)
+        assert (await client.reply()).field("x-deny-reason") == "audit-unavailable"
+        assert len(origin.heads) == 2
+
+
+async def test_what_is_sent_again_has_the_credential_of_its_own(tmp_path: Path) -> None:
+    """A request is of who it shows, not of who asked before it on the same connection."""
+    async with Origin().running() as origin, opened(tmp_path, web(origin)) as world:
+        client = await world.client()
+        asked = get(f"example.com:{origin.port}")
+        wrong = get(f"example.com:{origin.port}", "/", basic("me", "no-token"))
+        statuses = []
+        for octets in (asked, asked, wrong, asked, wrong, asked):
+            client.send(octets)
+            statuses.append((await client.reply()).status)
+        assert [status == 200 for status in statuses] == [True, True, False, True, False, True]
+        assert len(origin.heads) == 4
+
+
+async def test_requests_that_differ_are_read_each(tmp_path: Path) -> None:
+    async with Origin().running() as origin, opened(tmp_path, web(origin)) as world:
+        client = await world.client()
+        for path, more in [
+            ("/a", "A: 1"),
+            ("/b", "A: 1"),
+            ("/a", "A: 2"),
+            ("/a", "x" * 5000 + ": 1"),
+        ]:
+            for _ in range(2):
+                client.send(get(f"example.com:{origin.port}", path, more))
+                assert (await client.reply()).status == 200
+        assert len(origin.heads) == 8
+        assert len(set(origin.heads)) == 4
+
+
+async def test_content_is_never_taken_for_a_request_sent_again(tmp_path: Path) -> None:
+    async with Origin().running() as origin, opened(tmp_path, web(origin)) as world:
+        client = await world.client()
+        asked = get(f"example.com:{origin.port}")
+        client.send(asked)
+        assert (await client.reply()).status == 200
+        client.send(asked + asked[:10])
+        assert (await client.reply()).status == 200
+        client.send(asked[10:])
+        assert (await client.reply()).status == 200
+        assert len(origin.heads) == 3

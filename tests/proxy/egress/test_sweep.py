@@ -1,6 +1,7 @@
 """After a reload: what is open and no longer allowed is cut, and nothing slips through."""
 
 import asyncio
+import logging
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,10 @@ from proxy.egress import sweep as sweeping
 from proxy.egress.connect import ESTABLISHED
 from proxy.egress.dial import KnownDial
 from proxy.egress.sweep import sweep, sweep_askers
+from proxy.egress.tunnel import Tunnel
 from proxy.limits import Limits
 from rules.address import parse_address
+from rules.decision import Decision
 from rules.ruleset import AllowRule
 from tests.proxy.egress.hellos import hello
 from tests.proxy.egress.world import (
@@ -89,6 +92,29 @@ async def test_a_tunnel_whose_rule_is_gone_is_cut_at_both_ends(tmp_path: Path) -
             ("connect", "generation-changed")
         ]
         assert any("duration" in line for line in lines)
+
+
+async def test_a_flow_that_cannot_be_judged_is_ended_and_the_others_are_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """threats.md, "Order of checks": "tunnels of a withdrawn rule left open"."""
+    async with patient().running() as origin, opened(tmp_path, to(origin)) as world:
+        clients = [await tunnelled(world, origin) for _ in range(2)]
+        judge, judged = Tunnel.stale, list[Tunnel]()
+
+        def stale(tunnel: Tunnel) -> Decision | None:
+            judged.append(tunnel)
+            if len(judged) == 1:
+                raise ZeroDivisionError
+            return judge(tunnel)
+
+        monkeypatch.setattr(Tunnel, "stale", stale)
+        world.use(2)
+        with caplog.at_level(logging.CRITICAL):
+            assert await sweep(world.egress, 2) == 1
+        for client in clients:
+            assert await client.rest() == b""
+        await settled(lambda: not world.egress.connections)
 
 
 async def test_what_is_still_allowed_goes_on(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from proxy.egress.connect import ESTABLISHED
+from proxy.egress.tunnel import Side
 from proxy.limits import Limits
 from rules.ruleset import AllowRule
 from tests.proxy.egress.world import LOOPBACK, QUICK, Origin, Peer, World, connect, opened, settled
@@ -260,3 +261,23 @@ async def test_a_client_that_reads_slowly_gets_what_a_lost_origin_sent(tmp_path:
         await asyncio.sleep(0.2)  # ten times what a client is given that has read everything
         client.resume()
         assert len(await client.rest()) == 8 << 20
+
+
+async def test_a_tunnel_leaves_nothing_to_the_collector(tmp_path: Path) -> None:
+    """Cycles would keep each tunnel's memory until the next collection, and then cost it."""
+    async with Origin().running() as origin:
+        rule = allow("example.com", ports=[origin.port], addresses=[LOOPBACK], tls=False)
+        async with opened(tmp_path, rule) as world:
+            asked = connect(f"example.com:{origin.port}")
+            await world.ask(asked)  # the usual way begins with the second
+            gc.collect()
+            gc.disable()
+            try:
+                client = await world.client()
+                client.send(asked)
+                assert await client.head() == ESTABLISHED
+                client.end()
+                await client.rest()
+                await settled(lambda: not any(isinstance(each, Side) for each in gc.get_objects()))
+            finally:
+                gc.enable()

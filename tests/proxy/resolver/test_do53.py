@@ -38,6 +38,7 @@ class Served(Struct):
     port: int
     udp: Do53Udp
     listener: Listener
+    identifier: Identifier
 
 
 @asynccontextmanager
@@ -61,7 +62,7 @@ async def served(
         udp.start()
         await listener.start()
         try:
-            yield Served(parts, port, udp, listener)
+            yield Served(parts, port, udp, listener, identifier)
         finally:
             udp.close()
             await listener.close()

@@ -172,9 +172,10 @@ async def test_content_that_is_too_long_is_a_413(tmp_path: Path) -> None:
     async with served("udp://127.0.0.1:9", tmp_path) as it:
         fields = ((b"content-type", b"application/dns-message"),)
         request = read_doh("POST", b"localhost", b"/dns-query", fields, None)
-        answer = exchange(it).answer(request, None)
-    assert isinstance(answer, Answer)
-    assert answer.status == 413
+        for each in (request, asking("example.com"), asking("denied.example")):
+            answer = exchange(it).answer(each, None)
+            assert isinstance(answer, Answer)
+            assert answer.status == 413
 
 
 async def test_refusals_of_http_are_told_and_not_asked(tmp_path: Path) -> None:
@@ -197,6 +198,8 @@ async def test_why_answers_the_app_that_was_refused_alone(tmp_path: Path) -> Non
             talk, read_doh("GET", b"localhost", target, ((b"authorization", b"x"),), None)
         )
     assert (found.status, other.status, nobody.status) == (200, 404, 401)
+    # RFC 9110, section 15.5.2: a 401 says which credential would do.
+    assert [name for name, _ in nobody.fields].count(b"www-authenticate") == 2
     assert msgspec.json.decode(found.content)["reason"] == "host-not-listed"
 
 

@@ -13,6 +13,7 @@ from tests.proxy.resolver.hostile import Conversation, answer, hostile, nothing
 from tests.proxy.resolver.test_doh_exchange import exchange
 
 NOWHERE = "udp://127.0.0.1:9"
+CHUNKED = ("Content-Type: application/dns-message", "Transfer-Encoding: chunked")
 DENIED = f"/dns-query?dns={parameter(wire('denied.example'))}"
 
 
@@ -141,6 +142,11 @@ async def test_connections_of_http_1_0_end_unless_they_ask_to_stay(tmp_path: Pat
             400,
             id="no chunk",
         ),
+        pytest.param(
+            get("/dns-query", *CHUNKED, method="POST") + b"1;" + b"a" * 70000,
+            400,
+            id="a chunk extension",
+        ),
     ],
 )
 async def test_what_cannot_be_read_on_ends_the_connection(
@@ -157,13 +163,27 @@ async def test_what_cannot_be_read_on_ends_the_connection(
 
 async def test_chunks_without_end_are_bounded(tmp_path: Path) -> None:
     """threats.md, "HTTP itself": unbounded body."""
-    head = ("Content-Type: application/dns-message", "Transfer-Encoding: chunked")
     limits = Limits(doh_body_octets=100)
     async with served(NOWHERE, tmp_path, limits) as it, http1(it) as client:
-        client.writer.write(get("/dns-query", *head, method="POST") + b"65\r\n" + bytes(0x65))
+        client.writer.write(get("/dns-query", *CHUNKED, method="POST") + b"65\r\n" + bytes(0x65))
         assert (await client.reply()).status == 413
         assert await client.reader.read() == b""
         assert it.bounds("doh_body_octets") == 1
+
+
+async def test_chunks_of_one_octet_leave_turns_for_others(tmp_path: Path) -> None:
+    """threats.md, "HTTP itself": a read of 256 KiB of them would hold the loop for 0.3 s."""
+    async with served(NOWHERE, tmp_path) as it:
+        speaker = Http1(exchange(it), Limits(), lambda _: None, lambda: None)
+        head = get("/dns-query", *CHUNKED, method="POST")
+        assert speaker.receive(head + b"1\r\nA\r\n" * 12 + b"0\r\n\r\n", 0.0) is False
+        assert speaker.take().startswith(b"HTTP/1.1 200 ")
+        turns = 1
+        assert speaker.receive(head + b"1\r\nA\r\n" * 40000 + b"0\r\n\r\n", 0.0)
+        while speaker.go_on(0.0):
+            turns += 1
+        assert speaker.take().startswith(b"HTTP/1.1 200 ")
+    assert turns > 20
 
 
 async def test_an_answer_that_is_due_is_given_before_the_end(tmp_path: Path) -> None:

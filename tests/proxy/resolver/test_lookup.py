@@ -100,6 +100,23 @@ async def test_equal_questions_of_an_app_are_asked_once(tmp_path: Path) -> None:
         assert len(peer.queries) == 1
 
 
+async def test_every_question_that_was_asked_together_stands_in_audit(tmp_path: Path) -> None:
+    """design.md, "Evidence": what folds into one line is counted."""
+    release = asyncio.Event()
+    async with (
+        hostile(nothing, held(release)) as peer,
+        composed(RULES, peer.url("tcp"), tmp_path) as parts,
+    ):
+        errands = [flow(str(each)) for each in range(5)]
+        waiting = [asyncio.create_task(find(parts, each)) for each in errands]
+        await peer.until(lambda it: len(it.queries) == 1)
+        release.set()
+        await asyncio.gather(*waiting)
+        lines = await parts.lines()
+    assert [(line["reason"], line["count"], line["flow"]) for line in lines] == [("rule", 5, "0")]
+    assert {errand.id for errand in errands} == {"0"}
+
+
 async def test_a_waiter_that_gives_up_ends_nobody_elses_look_up(tmp_path: Path) -> None:
     release = asyncio.Event()
     async with (
@@ -125,6 +142,7 @@ async def test_rules_that_change_while_upstream_thinks_are_asked_again(tmp_path:
         parts.authorizer.use(index_rules(ruleset(2, me=App("me"))))
         release.set()
         assert await found is Reason.HOST_NOT_LISTED
+        assert [line["count"] for line in await parts.lines()] == [1]
 
 
 async def test_the_proxy_dials_by_one_generation_alone(tmp_path: Path) -> None:

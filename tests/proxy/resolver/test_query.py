@@ -1,6 +1,8 @@
 """One query from its octets to its reply: the order of the pipeline, and what never leaves."""
 
+import asyncio
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import dns.edns
@@ -13,6 +15,7 @@ import pytest
 from proxy.limits import Limits
 from proxy.resolver.query import Asker, Miss
 from rules.facts import Principal
+from rules.match import index_rules
 from rules.ruleset import App, DenyRule
 from tests.proxy.composed import ME, OTHER, Composed, allow, below, composed, exact, ruleset
 from tests.proxy.resolver.hostile import Hostile, answer, hostile
@@ -88,6 +91,28 @@ async def test_policy_comes_before_the_cache(tmp_path: Path) -> None:
         reply = await ask(parts, query("example.com"), OTHER)
     assert reply.rcode() == dns.rcode.NXDOMAIN
     assert not reply.answer
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+async def test_what_new_rules_refuse_does_not_leave_the_host_any_more(
+    tmp_path: Path, turns: int
+) -> None:
+    """threats.md, Order of checks: decided under generation N, asked under that of N+1."""
+    async with hostile(public) as upstream, composed(RULES, upstream.url("udp"), tmp_path) as parts:
+        miss = parts.resolver.serve(query("example.com"), asker())
+        assert isinstance(miss, Miss)
+        loop = asyncio.get_running_loop()
+        change = partial(parts.authorizer.use, index_rules(ruleset(2, me=App("me"))))
+        if turns == 0:
+            change()
+        finishing = asyncio.create_task(parts.resolver.finish(miss))
+        for _ in range(turns):  # once: between the task of the reply and that of the look-up
+            loop.call_soon(change)
+        reply = dns.message.from_wire(await finishing)
+        assert upstream.queries == []
+        lines = await parts.lines()
+    assert reply.rcode() == dns.rcode.NXDOMAIN
+    assert [(line["reason"], line["count"]) for line in lines] == [("host-not-listed", 1)]
 
 
 async def test_a_refused_type_of_an_allowed_name_is_nodata(tmp_path: Path) -> None:

@@ -139,13 +139,11 @@ def test_below_a_deny_each_name_is_decided(tmp_path: Path) -> None:
     [
         ask("x.refused.example", "AAAA"),
         ask("x.refused.example", edns=True),
-        ask("x.y.refused.example"),
         ask("x.refused.example")[:-1],
         ask("x.refused.example") + b"\0",
         ask("x.refused.example")[:12],
         ask("x.refused.example")[:5],
         b"",
-        ask("refused.example"),
         ask("-x.refused.example"),
         ask("x-.refused.example"),
         ask("x\\.y.refused.example"),
@@ -202,7 +200,8 @@ def test_padded_queries_are_padded_one_by_one(it: Still) -> None:
 
 def test_floods_are_bounded(tmp_path: Path) -> None:
     limits = Limits(refusals_a_second=2, refusal_samples=2, known_queries=2)
-    it = still(ruleset(me=app()), tmp_path, limits)
+    many = DenyRule("d", tuple(exact(f"n{n}.org") for n in range(40)))  # so that no tree is found
+    it = still(ruleset(me=app(denies=(many,))), tmp_path, limits)
     flooded(it, "a.example")
     for parent in ("b.example", "c.example"):
         it.slow(ask(f"x.{parent}"))

@@ -3,13 +3,20 @@
 import asyncio
 from pathlib import Path
 
+import dns.rcode
+from msgspec import structs
+
 from proxy.identify import Identifier
 from proxy.limits import Limits
 from proxy.resolver import stream
 from proxy.resolver.do53 import Do53Tcp
 from proxy.transport.peer import PeerTable
+from rules.match import index_rules
+from rules.ruleset import App, IdentityLine
+from tests.proxy.composed import ruleset
 from tests.proxy.resolver.hostile import hostile
 from tests.proxy.resolver.test_do53 import (
+    ALLOWED,
     BY_LISTENER,
     LABEL,
     PUBLIC,
@@ -41,6 +48,22 @@ async def test_hits_of_one_read_are_answered_in_order_and_in_turns(tmp_path: Pat
     assert answered == MANY + 2
 
 
+async def test_a_listener_that_changes_hands_does_so_on_open_connections(tmp_path: Path) -> None:
+    """threats.md, Order of checks: a reload half applied."""
+    other = App("other", identity=(IdentityLine("f:2", listener=LABEL),))
+    async with hostile(public) as peer, served(BY_LISTENER, peer.url("udp"), tmp_path) as it:
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
+        writer.write(framed(wire("example.com")))
+        before = await read_message(reader)
+        rules = ruleset(me=App("me", allows=ALLOWED), other=other)
+        it.parts.authorizer.use(index_rules(structs.replace(rules, generation=2)))
+        it.identifier.use(rules)
+        writer.write(framed(wire("example.com")))
+        after = await read_message(reader)
+        writer.close()
+    assert (before.rcode(), after.rcode()) == (dns.rcode.NOERROR, dns.rcode.NXDOMAIN)
+
+
 async def test_a_turn_is_over_after_so_many_hits(tmp_path: Path) -> None:
     async with hostile(public) as peer, served(BY_LISTENER, peer.url("udp"), tmp_path) as it:
         reader, writer = await asyncio.open_connection("127.0.0.1", it.port)
@@ -51,8 +74,8 @@ async def test_a_turn_is_over_after_so_many_hits(tmp_path: Path) -> None:
         peers = PeerTable(Limits(), lambda: 4e9, lambda _: None)
         identifier = Identifier(BY_LISTENER, peers)
         made = Do53Tcp(it.listener, it.parts.resolver, identifier, Limits())
-        client = ("127.0.0.1", 1)
-        made._asker = made.asker(identifier.tcp(client, ("127.0.0.1", 2), LABEL), client)
+        made._ends = ("127.0.0.1", 1), ("127.0.0.1", 2)
+        made._identify()
         made._waiting += [wire("example.com")] * MANY
         replies: list[bytes] = []
         made._take_turn(replies)

@@ -1,11 +1,12 @@
 """Batches of datagrams over real sockets: order, what is left over, who asked."""
 
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from proxy.transport.datagrams import BATCH, Datagrams
+from proxy.transport.datagrams import ALONE, BATCH, Datagrams
 from proxy.transport.listen import bind_udp
 
 OCTETS = 64
@@ -130,3 +131,79 @@ def test_what_cannot_be_sent_is_lost_and_the_rest_is_not(
     datagrams._send = send  # type: ignore[assignment] # a send that fails once
     datagrams.drain(echo, 1.0)
     assert heard(client, 1) == [b"1:b"]
+
+
+def test_what_came_too_long_ago_is_given_up_and_counted(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    """threats.md, "Parser, transport, cache": twice as many queries as can be served."""
+    ours, client = ends
+    came: list[float] = []
+
+    def is_lost(at: float, is_all: bool) -> bool:
+        came.append(at)
+        return not is_all
+
+    datagrams = Datagrams(ours, OCTETS, is_lost)
+    before = time.time()
+    say(client, b"-1", b"a", b"-2")
+    assert datagrams.drain(echo, 1.0, 3) == []
+    assert heard(client, 1) == [b"1:a"]  # what can be answered at once is
+    assert datagrams.lost == 2
+    say(client, b"-1", b"-2")
+    assert len(datagrams.drain(echo, 1.0, 3)) == 2  # nothing else waits: no overload
+    assert datagrams.lost == 2
+    assert before - 1 < came[0] < time.time() + 1
+
+
+def test_reads_no_more_than_it_is_told_to(ends: tuple[socket.socket, socket.socket]) -> None:
+    ours, client = ends
+    datagrams = Datagrams(ours, OCTETS)
+    say(client, b"-1", b"-2", b"-3")
+    assert [wire for wire, _ in datagrams.drain(echo, 1.0, 2)] == [b"-1", b"-2"]
+    assert [wire for wire, _ in datagrams.drain(echo, 1.0, 2)] == [b"-3"]
+
+
+def test_knows_how_many_the_kernel_dropped(ends: tuple[socket.socket, socket.socket]) -> None:
+    ours, client = ends
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    datagrams = Datagrams(ours, OCTETS)
+    assert datagrams.overflown == 0
+    say(client, *[b"-"] * 200)
+    kept = 0
+    while batch := datagrams.drain(echo, 1.0):
+        kept += len(batch)
+    assert datagrams.overflown == 200 - kept > 0
+
+
+def test_after_one_that_came_alone_each_wake_up_reads_one_for_a_while(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, client = ends
+    datagrams = Datagrams(ours, OCTETS)
+    say(client, b"alone")
+    assert datagrams.drain(echo, 1.0) == []
+    say(client, b"a", b"-b", b"x" * (OCTETS + 1), b"", b"e", b"f")
+    assert datagrams.drain(echo, 2.0) == []
+    assert datagrams.drain(echo, 3.0) == [(b"-b", client.getsockname())]
+    for _ in range(3):
+        datagrams.drain(echo, 4.0)
+    assert heard(client, 5) == [b"1:alone", b"2:a", b"4:" + b"x" * OCTETS, b"4:", b"4:e"]
+    for _ in range(ALONE - 5):
+        assert datagrams.drain(echo, 5.0) == []
+    say(client, b"g", b"h")
+    datagrams.drain(echo, 6.0)
+    assert heard(client, 3) == [b"5:f", b"6:g", b"6:h"]
+
+
+def test_an_answer_to_one_that_came_alone_may_fail_to_be_sent(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, client = ends
+    datagrams = Datagrams(ours, OCTETS)
+    datagrams.drain(echo, 1.0)
+    say(client, b"a", b"b")
+    answers = iter([b"x" * 70_000, b"fits"])  # no datagram is as long as the first
+    for _ in range(2):
+        assert datagrams.drain(lambda _wire, _now: next(answers), 1.0) == []
+    assert heard(client, 1) == [b"fits"]

@@ -1,6 +1,9 @@
 """Handshakes: bounded in number and in time, and never in the way of others."""
 
 import asyncio
+import contextlib
+import os
+import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -9,6 +12,7 @@ from typing import override
 
 import pytest
 
+from proxy.transport import handshake
 from proxy.transport.handshake import Handshakes
 from tests.authority import PrivateAuthority
 
@@ -131,3 +135,33 @@ async def test_stopping_ends_what_is_under_way_and_frees_the_port(stand: Stand) 
     assert await stand.ended(client)
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(NAME, stand.port)
+
+
+async def test_rests_while_there_is_no_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """threats.md, "Parser, transport, cache": no descriptor left."""
+    monkeypatch.setattr(handshake, "_REST_S", 0.05)
+    stand = Stand(tmp_path, WAIT_S)
+    client = socket.socket()
+    client.setblocking(False)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    spare: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                spare.append(os.dup(0))
+        await asyncio.get_running_loop().sock_connect(client, (NAME, stand.port))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert stand.handshakes.under_way == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for each in spare:
+            os.close(each)
+    async with asyncio.timeout(WAIT_S):
+        while not stand.handshakes.under_way:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+    client.close()
+    stand.handshakes.stop()

@@ -113,6 +113,22 @@ async def test_says_no_at_the_limit() -> None:
     second.close()
 
 
+async def test_one_without_a_share_takes_no_room() -> None:
+    """threats.md, "Parser, transport, cache": slow connections of one app shut out no other."""
+    counted: list[bool] = []
+    sock = bind_tcp("127.0.0.1", 0)
+    listener = Listener(sock, Counted, 1, lambda: None, counted=counted.append)
+    refused, admitted = asyncio.Transport(), asyncio.Transport()
+    assert not listener.admit(refused, has_share=False)
+    assert listener.admit(admitted)
+    assert not listener.admit(asyncio.Transport())
+    assert counted == [False, True, False]
+    assert listener.connections == 3
+    listener.release(admitted)
+    assert listener.admit(asyncio.Transport())
+    sock.close()
+
+
 async def test_closing_refuses_new_and_ends_open_connections() -> None:
     listener, _ = await listening()
     where = listener.socket.getsockname()

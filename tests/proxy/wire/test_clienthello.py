@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from proxy.errors import PeerError
 from proxy.wire import clienthello
-from proxy.wire.clienthello import Hello, NotTlsError, read_hello
+from proxy.wire.clienthello import Hello, Likeness, NotTlsError, likeness, read_hello
 from rules.decision import Reason
+from tests.proxy.egress.hellos import hello, split
 from tests.proxy.wire.vectors import (
     Conversation,
     conversation,
@@ -184,3 +185,51 @@ def test_a_session_id_of_33_octets_is_refused() -> None:
     for at in (3, 7):  # of the record, of the message
         octets[at : at + 2] = (int.from_bytes(octets[at : at + 2]) + 1).to_bytes(2)
     assert outcome(bytes(octets)) == Reason.NOT_TLS
+
+
+def alike(octets: bytes) -> Likeness:
+    found = likeness(octets, read(octets))
+    assert found is not None
+    return found
+
+
+def test_a_hello_of_the_same_client_is_known_again() -> None:
+    first, again = hello("example.com"), hello("example.com")
+    assert first != again
+    assert alike(first).find(again) == read(again)
+
+
+@pytest.mark.parametrize("name", ["example.org", "www.example.com", None])
+def test_a_hello_for_another_name_is_not_alike(name: str | None) -> None:
+    """threats.md, "Between name and address": "SNI, Host/:authority and CONNECT target"."""
+    assert alike(hello("example.com")).find(hello(name)) is None
+
+
+@pytest.mark.parametrize("vector", _TAKEN, ids=names(_TAKEN))
+def test_what_is_alike_reads_the_same(vector: Conversation) -> None:
+    """Whichever octet differs: a hello that is known again says what reading it would say."""
+    octets = vector.hello
+    known = likeness(octets, read(octets))
+    if known is None:
+        assert int.from_bytes(octets[3:5]) + 5 != len(octets)
+        return
+    for at in range(len(octets)):
+        other = octets[:at] + bytes([octets[at] ^ 1]) + octets[at + 1 :]
+        found = known.find(other)
+        assert found is None or found == outcome(other)
+    assert known.find(octets[:-1]) is None
+    assert known.find(octets + b"\0") is None
+
+
+def test_nothing_is_alike_that_is_not_one_record_alone() -> None:
+    octets = hello("example.com")
+    parts = split(octets, 100)
+    assert likeness(parts, read(parts)) is None
+    assert likeness(octets + b"\0", read(octets)) is None
+
+
+def test_a_hello_without_key_shares_is_compared_whole() -> None:
+    octets = records(handshake(server_name(b"example.com")))
+    known = alike(octets)
+    assert known.find(octets) == read(octets)
+    assert known.find(octets[:-1] + b"\0") is None

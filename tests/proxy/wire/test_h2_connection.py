@@ -243,6 +243,24 @@ def test_a_late_reply_is_sent_and_the_last_one_ends_what_is_left() -> None:
     assert talk.connection.replies == 1
 
 
+def test_what_was_sent_before_our_goaway_came_spoils_no_reply_that_is_due() -> None:
+    """RFC 9113, section 6.8: a POST may cross the GOAWAY; its stream is ignored."""
+    talk = opened()
+    talk.get(b"/wait")
+    talk.connection.leave()
+    assert kinds(talk.frames()) == [Kind.GOAWAY]
+    for kind, flags, payload in (
+        (Kind.HEADERS, Flag.END_HEADERS, talk.block(b"/a")),
+        (Kind.WINDOW_UPDATE, 0, (9).to_bytes(4)),
+        (Kind.DATA, 0, b"query"),
+        (Kind.RST_STREAM, 0, bytes(4)),
+    ):
+        assert talk.say(write_frame(kind, flags, 3, payload)) == []
+    talk.connection.reply(1, whole(BLOCK, b"late"))
+    assert content(talk.frames()) == b"late"
+    assert kinds(talk.send(Kind.DATA, 0, 5, b"idle")) == [Kind.GOAWAY]
+
+
 def test_another_stream_s_continuation_ends_the_connection() -> None:
     talk = opened()
     talk.send(Kind.HEADERS, Flag.END_STREAM, 1, b"")
@@ -261,6 +279,17 @@ def test_a_window_is_widened_for_what_waits() -> None:
     talk.say(write_settings({Setting.INITIAL_WINDOW_SIZE: 2}))
     assert content(talk.get(b"/a")) == b"/a"
     assert content(talk.send(Kind.WINDOW_UPDATE, 0, 1, (2).to_bytes(4))) == b" -"
+
+
+def test_of_many_windows_in_one_frame_the_last_one_counts() -> None:
+    """threats.md, Parser, transport, cache: a frame's settings, each a walk over all streams."""
+    talk = opened()
+    talk.say(write_settings({Setting.INITIAL_WINDOW_SIZE: 0}))
+    assert kinds(talk.get(b"/a")) == [Kind.HEADERS]
+    window = Setting.INITIAL_WINDOW_SIZE.to_bytes(2)
+    many = b"".join(window + octets.to_bytes(4) for octets in (*range(2000), 0))
+    assert kinds(talk.say(write_frame(Kind.SETTINGS, 0, 0, many))) == [Kind.SETTINGS]
+    assert content(talk.say(write_settings({Setting.INITIAL_WINDOW_SIZE: 9}))) == b"/a -"
 
 
 def test_what_comes_while_octets_wait_is_taken_after_them() -> None:

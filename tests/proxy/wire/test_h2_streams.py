@@ -333,6 +333,7 @@ def test_after_goaway_nothing_new_is_served() -> None:
     assert [(frame.kind, code(frame)) for frame in frames] == [(Kind.GOAWAY, ErrorCode.NO_ERROR)]
     assert frames[0].payload[:4] == (3).to_bytes(4)
     assert talk.get(b"/a") == []
+    assert talk.send(Kind.DATA, Flag.END_STREAM, 5, b"of the one that is ignored") == []
     assert not talk.connection.is_done
     talk.connection.reply(1, whole(BLOCK, b"late"))
     assert kinds(talk.frames()) == [Kind.HEADERS, Kind.DATA]
