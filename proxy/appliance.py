@@ -24,25 +24,27 @@ import uvloop
 from certs.files import SERVER_KEY, SERVER_PEM
 from proxy.accepting import Accepting, Planes
 from proxy.admin import Admin
-from proxy.assembly import NO_RULES, Assembly, Generation, RebuildError
 from proxy.audit import Audit
 from proxy.authorize import Authorizer
 from proxy.banner import Ready, ready_json, ready_table, version
 from proxy.binding import Bound, bind_listeners, listening
 from proxy.config import Settings
-from proxy.control import Control
-from proxy.control_socket import ControlSocket, bind_control
+from proxy.control.listener import Control
+from proxy.control.place import ControlSocket, bind_control
+from proxy.control.status import Reloaded, Sources
 from proxy.egress.parent import Parent, parse_parent
 from proxy.egress.plane import Egress
 from proxy.egress.sweep import sweep, sweep_askers
 from proxy.errors import BindError, ConfigError
-from proxy.handover import Request
 from proxy.identify import Identifier
 from proxy.metrics import Metrics
 from proxy.notify import Heartbeat, notify
 from proxy.refusals import Refusals
-from proxy.reload import public_suffixes
-from proxy.reloader import Reloader
+from proxy.reload.assembly import NO_RULES, Assembly, Generation, RebuildError
+from proxy.reload.files import public_suffixes
+from proxy.reload.handover import Request
+from proxy.reload.reloader import Reloader
+from proxy.reload.watch import look
 from proxy.renewal import Renewal, certificate_folder, certificate_names
 from proxy.reporting import certificate, reloaded, upstream_state
 from proxy.resolver.doh import DohPlane
@@ -51,15 +53,13 @@ from proxy.resolver.lookup import Lookup
 from proxy.resolver.query import Resolver
 from proxy.resolver.upstream_url import parse_groups, parse_zones
 from proxy.resolver.zones import ZonedUpstreams, zoned_upstreams
-from proxy.status import Reloaded, Sources
-from proxy.tokens import Token
-from proxy.tokens_live import LiveTokens
+from proxy.tokens.known import Token
+from proxy.tokens.live import LiveTokens
 from proxy.transport.interfaces import InterfaceWatch
 from proxy.transport.own import OwnSockets
 from proxy.transport.peer import PeerTable
 from proxy.transport.server_tls import server_context
 from proxy.transport.tls import upstream_context
-from proxy.watch import look
 from rules.address import Address
 from rules.errors import RuleSyntaxError
 from rules.match import RuleIndex

@@ -19,11 +19,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from proxy import cli_app, cli_ca, cli_doctor, cli_metrics, cli_status
 from proxy import demo as demonstration
 from proxy.banner import version as our_version
-from proxy.cli_ca import ensure_server_certificate
-from proxy.cli_say import (
+from proxy.commands import app as cli_app
+from proxy.commands import ca as cli_ca
+from proxy.commands import doctor as cli_doctor
+from proxy.commands import metrics as cli_metrics
+from proxy.commands import status as cli_status
+from proxy.commands.ca import ensure_server_certificate
+from proxy.commands.say import (
     EXIT_BIND,
     EXIT_BUG,
     EXIT_FINDINGS,
@@ -39,13 +43,13 @@ from proxy.cli_say import (
     say,
     settings_of,
 )
-from proxy.cli_status import entry_of
+from proxy.commands.status import entry_of
 from proxy.config import Settings
 from proxy.confinement import notes_of, refuse_breaches
 from proxy.egress.parent import parse_parent
 from proxy.errors import BindError, ConfigError, PeerError
 from proxy.question import read_facts
-from proxy.reload import RuleFiles, check_listeners, public_suffixes, read_rules
+from proxy.reload.files import RuleFiles, check_listeners, public_suffixes, read_rules
 from proxy.resolver.upstream_url import parse_zones
 from proxy.why import as_json as entry_json
 from proxy.why import rows

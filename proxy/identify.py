@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from proxy.tokens import Purpose, Tokens
+from proxy.tokens.known import Purpose, Tokens
 from proxy.transport.peer import PeerTable, SocketAddress, SocketOwner
 from proxy.wire.credential import Credential
 from rules.decision import Reason

@@ -1,9 +1,9 @@
 """What the parts of the appliance say of themselves, in the words of `sallyport status`."""
 
 from certs.leaf import Leaf
-from proxy.reloader import ReloadStatus
+from proxy.control.status import Certificate, Reloaded, UpstreamState
+from proxy.reload.reloader import ReloadStatus
 from proxy.resolver.upstream_member import UpstreamStatus
-from proxy.status import Certificate, Reloaded, UpstreamState
 
 
 def reloaded(status: ReloadStatus) -> Reloaded:

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 import yaml
 
-from proxy import reload
 from proxy.config import Locations, read_config
+from proxy.reload import files as reload
 from rules.decision import Reason
 from rules.syntax import load
 from rules.text import SourceText

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.doctor_host import files_needed
+from proxy.doctor.host import files_needed
 from proxy.limits import Limits
 from proxy.locations import SYSTEM
 from tests.internet import PATH, need

@@ -3,7 +3,7 @@
 import statistics
 import time
 
-from proxy.reload import public_suffixes
+from proxy.reload.files import public_suffixes
 from rules.decide import decide
 from rules.facts import Connect, Evidence, Facts, Principal, Question, Request
 from rules.match import RuleIndex, index_rules

@@ -19,10 +19,10 @@ from certs.authority import Described, Shown
 from proxy.advice import advise
 from proxy.audit_line import Record, encode
 from proxy.banner import Ready, ready_json
+from proxy.control.status import AppSummary, Status, TokenView, UpstreamState
 from proxy.demo import Step
 from proxy.flow import Plane
 from proxy.problem import problem as problem_of
-from proxy.status import AppSummary, Status, TokenView, UpstreamState
 from rules.decision import Decision, Reason, Verdict
 from rules.facts import Evidence
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from proxy.control_client import ControlClient
+from proxy.control.client import ControlClient
 from proxy.errors import ProxyError
 from tests.internet import Namespace, until
 from tests.live.appliance import ROOT, Folders, running

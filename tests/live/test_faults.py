@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from proxy.control_client import ControlClient
+from proxy.control.client import ControlClient
 from tests.internet import Internet, Namespace, need, until
 from tests.live.appliance import AGENT, STOP_S, UP, Folders, launched, running
 

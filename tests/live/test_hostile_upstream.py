@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.control_client import ControlClient
+from proxy.control.client import ControlClient
 from tests.internet import Namespace, until
 from tests.live.appliance import Folders, running
 

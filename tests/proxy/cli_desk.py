@@ -8,7 +8,9 @@ from pathlib import Path
 import typer
 from typer.testing import CliRunner, Result
 
-from proxy import cli_app, cli_metrics, cli_status
+from proxy.commands import app as cli_app
+from proxy.commands import metrics as cli_metrics
+from proxy.commands import status as cli_status
 from proxy.limits import Limits
 from tests.proxy.control_stand import Stand, standing
 

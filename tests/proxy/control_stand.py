@@ -11,15 +11,15 @@ from typing import Any
 import msgspec
 
 from proxy.audit import Audit, AuditSettings, Line
-from proxy.control import Control
-from proxy.control_client import ControlClient
-from proxy.control_socket import bind_control
+from proxy.control.client import ControlClient
+from proxy.control.listener import Control
+from proxy.control.place import bind_control
+from proxy.control.status import Certificate, Reloaded, Sources, UpstreamState
 from proxy.flow import Plane
 from proxy.limits import Limits
 from proxy.metrics import Metrics
 from proxy.refusals import Refusal, Refusals
-from proxy.status import Certificate, Reloaded, Sources, UpstreamState
-from proxy.tokens_live import LiveTokens
+from proxy.tokens.live import LiveTokens
 from rules.decision import Reason, Verdict
 from rules.facts import Evidence
 from rules.ruleset import App, IdentityLine, Ruleset

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from proxy.config import Listen, Locations, Settings, read_config
-from proxy.doctor_patient import Finding, Patient
+from proxy.doctor.patient import Finding, Patient
 from rules.text import SourceText
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from proxy import cli, cli_status, demo
+from proxy import cli, demo
 from proxy.audit_line import Record, encode
+from proxy.commands import status as cli_status
 from proxy.flow import Plane
 from rules.decision import Reason, Verdict
 

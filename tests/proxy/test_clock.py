@@ -14,7 +14,7 @@ from proxy.audit import Audit, AuditSettings
 from proxy.flow import new_id
 from proxy.limits import Limits
 from proxy.metrics import Metrics
-from proxy.tokens import Token, Tokens, digest
+from proxy.tokens.known import Token, Tokens, digest
 from rules.decision import Reason
 from tests.proxy.lines import Clock, line
 

@@ -9,7 +9,7 @@ import pytest
 
 from proxy.identify import UNKNOWN, Identifier
 from proxy.limits import Limits
-from proxy.tokens import Token, Tokens, digest
+from proxy.tokens.known import Token, Tokens, digest
 from proxy.transport.peer import PeerTable
 from proxy.wire.credential import Credential
 from rules.decision import Reason

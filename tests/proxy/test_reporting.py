@@ -1,7 +1,7 @@
 """What the parts say of themselves becomes what `status` shows."""
 
 from certs.leaf import Leaf
-from proxy.reloader import ReloadStatus
+from proxy.reload.reloader import ReloadStatus
 from proxy.reporting import certificate, reloaded, upstream_state
 from proxy.resolver.breaker import BreakerState
 from proxy.resolver.upstream_member import UpstreamStatus

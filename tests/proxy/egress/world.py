@@ -25,7 +25,7 @@ from proxy.limits import Limits
 from proxy.metrics import Metrics
 from proxy.refusals import Refusals
 from proxy.resolver.resolution import Resolution
-from proxy.tokens import Token, Tokens, digest
+from proxy.tokens.known import Token, Tokens, digest
 from proxy.transport.listen import Listener, bind_tcp
 from proxy.transport.own import OwnSockets
 from proxy.transport.peer import PeerTable

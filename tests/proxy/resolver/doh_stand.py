@@ -15,7 +15,7 @@ from msgspec import Struct
 from proxy.identify import Identifier
 from proxy.limits import Limits
 from proxy.resolver.doh import ALPN, DohPlane
-from proxy.tokens import Token, Tokens, digest
+from proxy.tokens.known import Token, Tokens, digest
 from proxy.transport.listen import Listener, ListenerTls, bind_tcp
 from proxy.transport.peer import PeerTable
 from proxy.transport.server_tls import server_context

@@ -1,0 +1,235 @@
+"""What may be asked of a running appliance over its control socket, and who changed what.
+
+    GET /status   GET /apps   GET /apps/NAME   GET /why/ID   GET /why?app=NAME
+    POST /reload  GET /tokens POST /tokens     POST /tokens/ID/rotate   DELETE /tokens/ID
+
+Every change leaves an audit line of the plane `control` with the caller's uid and pid.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from msgspec import Struct, structs
+
+from proxy.audit import Line
+from proxy.audit_line import rfc3339
+from proxy.control.place import Caller
+from proxy.control.status import LastSeen, Sources, detail, reload_view, status, summaries, view
+from proxy.errors import BindError, ConfigError
+from proxy.flow import Plane, new_id
+from proxy.tokens.known import Issued, Purpose, Token, UnknownTokenError, Wanted
+from proxy.why import audit_files, find, last, newest
+from rules.decision import Reason, Verdict
+from rules.facts import UNKNOWN_APP
+
+OURSELVES = "sallyport"  # stands as the app of a line about a change
+_ENTROPY_OCTETS = 10
+_REFUSALS_SHOWN = 5
+
+
+class Rotation(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a token is rotated: the old secret lives `grace_s` seconds more, None: the default."""
+
+    grace_s: float | None = None
+
+
+class Asked(Struct, frozen=True):
+    """A request: `path` without the query, in segments; `query` as it stood."""
+
+    method: str
+    path: tuple[str, ...]
+    query: str
+    content: bytes
+    caller: Caller
+
+
+class RefusedError(Exception):
+    """The request cannot be met: the status that says so, and what to do."""
+
+    def __init__(self, status: int, text: str, allow: str = "") -> None:
+        super().__init__(text)
+        self.status = status
+        self.allow = allow
+
+
+class Routes:
+    """Answers requests; `seen` is kept by whoever calls `LastSeen.look`."""
+
+    def __init__(self, sources: Sources, seen: LastSeen) -> None:
+        self._sources = sources
+        self._seen = seen
+        self._searching = asyncio.Semaphore(1)  # of the audit files: one search at a time
+
+    async def answer(self, asked: Asked) -> object:
+        """Return what JSON is made of.
+
+        Raises:
+            RefusedError: no such thing, or not in this way.
+        """
+        methods = self._methods(asked)
+        if not methods:
+            raise RefusedError(404, "no such thing here; docs/control.md lists what there is")
+        found = methods.get("GET" if asked.method == "HEAD" else asked.method)
+        if found is None:
+            allow = ", ".join(methods)
+            raise RefusedError(405, f"only {allow} here", allow)
+        try:
+            return await found()
+        except UnknownTokenError as error:
+            raise RefusedError(404, str(error)) from None
+        except ConfigError as error:
+            raise RefusedError(409, str(error)) from None
+        except BindError as error:
+            raise RefusedError(503, str(error)) from None
+
+    def _methods(self, asked: Asked) -> dict[str, Callable[[], Awaitable[object]]]:
+        """Return what may be done to the path of `asked`, by method; nothing: there is no such."""
+        methods: dict[str, Callable[[], Awaitable[object]]] = {}
+        match asked.path:
+            case ("status",):
+                methods = {"GET": self._status}
+            case ("apps",):
+                methods = {"GET": self._apps}
+            case ("apps", name):
+                methods = {"GET": lambda: self._app(name)}
+            case ("why",):
+                methods = {"GET": lambda: self._last(asked)}
+            case ("why", unique):
+                methods = {"GET": lambda: self._why(unique)}
+            case ("reload",):
+                methods = {"POST": lambda: self._reload(asked)}
+            case ("tokens",):
+                methods = {"GET": self._tokens, "POST": lambda: self._issue(asked)}
+            case ("tokens", which):
+                methods = {"DELETE": lambda: self._revoke(asked, which)}
+            case ("tokens", which, "rotate"):
+                methods = {"POST": lambda: self._rotate(asked, which)}
+            case _:
+                pass
+        return methods
+
+    async def _status(self) -> object:
+        self._seen.look(self._sources.wall())
+        return status(self._sources, self._seen)
+
+    async def _apps(self) -> object:
+        self._seen.look(self._sources.wall())
+        return summaries(self._sources, self._seen)
+
+    async def _app(self, name: str) -> object:
+        self._seen.look(self._sources.wall())
+        if detail(self._sources, self._seen, name, []) is None:
+            raise RefusedError(404, f"no rule file speaks of the app {name!r}")
+        files = audit_files(self._sources.audit_file)
+        async with self._searching:
+            refused = await asyncio.to_thread(newest, files, name, _REFUSALS_SHOWN)
+        return detail(self._sources, self._seen, name, refused)
+
+    async def _why(self, unique: str) -> object:
+        """Look into the files; what still folds is not there yet, and is remembered."""
+        wanted = unique.lower().removeprefix("urn:uuid:").replace("-", "")
+        files = audit_files(self._sources.audit_file)
+        async with self._searching:
+            entry = await asyncio.to_thread(find, files, wanted)
+        if entry is not None:
+            return entry
+        for app in (*self._sources.ruleset().apps, UNKNOWN_APP):
+            refusal = self._sources.refusals.get(app, wanted)
+            if refusal is not None:
+                return {**structs.asdict(refusal), "time": rfc3339(refusal.time)}
+        raise RefusedError(404, "no such refusal in the audit files, nor remembered")
+
+    async def _last(self, asked: Asked) -> object:
+        app = _value(asked.query, "app")
+        files = audit_files(self._sources.audit_file)
+        async with self._searching:
+            entry = await asyncio.to_thread(last, files, app)
+        if entry is None:
+            raise RefusedError(404, "no refusal in the audit files")
+        return entry
+
+    async def _reload(self, asked: Asked) -> object:
+        await self._sources.tokens.reload()
+        reloaded = await self._sources.reload()
+        problems = list(reloaded.problems)
+        self._record(asked.caller, "rules", f"reload: {reloaded.outcome}", problems=problems)
+        return reload_view(reloaded)
+
+    async def _tokens(self) -> object:
+        sources = self._sources
+        if sources.tokens.problem is not None:
+            raise RefusedError(503, sources.tokens.problem)
+        now = sources.wall()
+        return [view(each, now) for each in sources.tokens.list()]
+
+    async def _issue(self, asked: Asked) -> object:
+        issued = await self._sources.tokens.issue(_read(asked.content, Wanted))
+        self._record(asked.caller, f"token {issued.token.id}", "issued", **_said(issued.token))
+        return self._told(issued)
+
+    async def _rotate(self, asked: Asked, which: str) -> object:
+        rotation = _read(asked.content or b"{}", Rotation)
+        purpose = _purpose(asked)
+        issued = await self._sources.tokens.rotate(which, rotation.grace_s, purpose)
+        replaced = issued.replaced.id if issued.replaced else None
+        said = {**_said(issued.token), "replaced": replaced}
+        self._record(asked.caller, f"token {issued.token.id}", "rotated", **said)
+        return self._told(issued)
+
+    async def _revoke(self, asked: Asked, which: str) -> object:
+        revoked = await self._sources.tokens.revoke(which, _purpose(asked))
+        for token in revoked:
+            self._record(asked.caller, f"token {token.id}", "revoked", **_said(token))
+        now = self._sources.wall()
+        return [view(each, now) for each in revoked]
+
+    def _told(self, issued: Issued) -> object:
+        """Return the one answer that holds a secret."""
+        now = self._sources.wall()
+        replaced = None if issued.replaced is None else view(issued.replaced, now)
+        return {"token": view(issued.token, now), "secret": issued.secret, "replaced": replaced}
+
+    def _record(self, caller: Caller, target: str, change: str, **said: object) -> None:
+        sources = self._sources
+        unique = new_id(sources.wall(), sources.entropy(_ENTROPY_OCTETS))
+        line = Line(
+            flow=unique,
+            app=OURSELVES,
+            evidence=(),
+            plane=Plane.CONTROL,
+            fact=None,
+            verdict=Verdict.ALLOW,
+            reason=Reason.LOCAL,
+            rule=None,
+            generation=sources.ruleset().generation,
+            target=target,
+            detail={"change": change, "by_uid": caller.uid, "by_pid": caller.pid, **said},
+        )
+        sources.audit.write(line, unique)  # with an id of its own it folds with no other
+
+
+def _said(token: Token) -> dict[str, object]:
+    return {"purpose": token.purpose, "expires": token.expires, "bind_uid": token.bind_uid}
+
+
+def _purpose(asked: Asked) -> Purpose:
+    value = _value(asked.query, "purpose") or Purpose.APP
+    if value not in {*Purpose}:
+        raise RefusedError(400, "purpose is app or scrape")
+    return Purpose(value)
+
+
+def _value(query: str, key: str) -> str | None:
+    """Return the value of `key` in a query; nothing in ours needs percent-encoding."""
+    pairs = (pair.partition("=") for pair in query.split("&"))
+    return next((value for name, _, value in pairs if name == key), None)
+
+
+def _read[T](content: bytes, kind: type[T]) -> T:
+    try:
+        value: Any = msgspec.json.decode(content, type=kind)
+    except msgspec.MsgspecError as error:
+        raise RefusedError(400, f"the content is not what is wanted: {error}") from None
+    return value  # type: ignore[no-any-return]  # msgspec checked it

@@ -1,0 +1,1 @@
+"""Rule files: read, watched, and brought into force while we run."""

@@ -1,0 +1,1 @@
+"""Secrets that unmodified clients present, and what they stand for."""
