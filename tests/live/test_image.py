@@ -80,10 +80,10 @@ def test_the_image_says_how_it_is_run(config: dict[str, Any]) -> None:
 
 
 def test_no_build_tool_is_left(root: Path) -> None:
-    folders = [root / part for part in ("usr/bin", "usr/local/bin", "opt/sallyport/bin")]
+    folders = [root / part for part in ("usr/bin", "usr/local/bin", "usr/lib/sallyport/bin")]
     names = {path.name for folder in folders for path in folder.iterdir()}
     assert not {"pip", "pip3", "gcc", "cc", "make", "hatchling", "git"} & names
-    packages = {path.name for path in root.glob("opt/sallyport/lib/python3*/site-packages/*")}
+    packages = {path.name for path in root.glob("usr/lib/sallyport/lib/python3*/site-packages/*")}
     assert "sallyport" not in packages, "our packages are proxy, rules and certs"
     assert {"proxy", "rules", "certs"} <= packages
     assert not {name for name in packages if name.startswith(("pip", "hatchling", "pathspec"))}
