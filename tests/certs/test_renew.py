@@ -4,6 +4,7 @@ import datetime as dt
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def umask() -> None:
-    os.umask(os.umask(0o077))  # main() sets it for its own process, and stays in ours
+def umask() -> Iterator[None]:
+    before = os.umask(0o077)
+    os.umask(before)
+    yield
+    os.umask(before)  # main() sets it for its own process, and stays in ours
 
 
 def child(*argv: str | Path, cwd: Path) -> "subprocess.CompletedProcess[str]":

@@ -1,6 +1,5 @@
-"""Our TLS before the scanners that auditors use, and before real clients."""
+"""Our TLS before the scanners that auditors use, and before real clients, on a real listener."""
 
-import datetime as dt
 import os
 import shutil
 import subprocess
@@ -12,34 +11,15 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from certs.authority import init
-from certs.names import server_names
-from tests.live.appliance import ROOT
+from tests.live.appliance import ROOT, STOP_S, Ready
 
 pytestmark = pytest.mark.live
 
-SERVER = """
-import asyncio, sys
-from pathlib import Path
-import uvloop
-from proxy.transport.server_tls import server_context
-
-REPLY = b"HTTP/1.1 404 Not Found\\r\\nContent-Length: 0\\r\\n\\r\\n"
-
-class Replies(asyncio.Protocol):
-    def connection_made(self, transport):
-        self.transport = transport
-    def data_received(self, data):
-        self.transport.write(REPLY)
-
-async def main(folder):
-    context = server_context(folder / "server.pem", folder / "server.key", ("http/1.1",))
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(Replies, "127.0.0.1", 0, ssl=context)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-
-uvloop.run(main(Path(sys.argv[1])))
+CONFIG = """
+listen: {do53: [], dot: [], doh: ["127.0.0.1:0"], proxy: [], metrics: [], control: ""}
+resolver: {upstreams: ["udp://127.0.0.1:9"]}
+rules: [rules]
+state: state
 """
 
 # Findings that a private root has by its nature.
@@ -83,21 +63,34 @@ class Finding(Struct, frozen=True):
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Serve with the context of our listeners on loopback."""
-    folder = tmp_path_factory.mktemp("state") / "ca"
-    init(folder, server_names(["127.0.0.1"]), dt.datetime.now(dt.UTC))
+    """Run an appliance with a DoH listener on loopback."""
+    folder = tmp_path_factory.mktemp("tls")
+    (folder / "rules").mkdir(mode=0o700)
+    (folder / "rules" / "a.yaml").write_text("apps: {agent: {allow: []}}\n")
+    (folder / "sallyport.yaml").write_text(CONFIG)
     process = subprocess.Popen(
-        [sys.executable, "-P", "-c", SERVER, folder],
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "proxy",
+            "up",
+            "--json",
+            "--config",
+            folder / "sallyport.yaml",
+        ],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         text=True,
     )
     assert process.stdout is not None
     try:
-        yield Served(int(process.stdout.readline()), folder)
+        ready = msgspec.json.decode(process.stdout.readline(), type=Ready)
+        port = int(ready.listen["doh"][0].rpartition(":")[2])
+        yield Served(port, folder / "state" / "ca")
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()
+        process.wait(STOP_S)
         process.stdout.close()
 
 
