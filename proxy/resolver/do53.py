@@ -83,7 +83,7 @@ class Do53Udp:
 
     def _is_lost(self, came: float, is_all: bool) -> bool:
         if is_all:
-            self._lateness.rest()
+            self._lateness.rest(self._resolver.now())
             return False
         # The kernel stamps datagrams with the wall clock.
         return self._lateness.is_lost(self._resolver.wall() - came, self._resolver.now())

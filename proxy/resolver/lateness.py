@@ -2,8 +2,10 @@
 
 A queue that is long for a moment is a burst, and is worked off.  One whose head has been late
 for a whole interval is an overload: answering it in order would make every answer late.  From
-then on what is late is given up, until nothing was late for an interval, or nothing waits.
+then on what is late is given up, until nothing was late for a while.
 """
+
+_CALM_S = 0.1  # without anything late ends an overload; CoDel's interval (RFC 8289, section 4.3)
 
 
 class Lateness:
@@ -16,10 +18,9 @@ class Lateness:
         self._was_late = False
         self._is_overload = False
 
-    def rest(self) -> None:
-        """Note that nothing waits any more: whatever it was, it is over (RFC 8289, section 4.4)."""
-        self._since = None
-        self._is_overload = False
+    def rest(self, now: float) -> None:
+        """Note that at `now` nothing waits any more."""
+        self._see(now, is_late=False)
 
     def is_lost(self, waited_s: float, now: float) -> bool:
         """Return whether what waited for `waited_s` at `now` is to be given up.
@@ -27,8 +28,11 @@ class Lateness:
         A negative wait is of a clock that was set, and is no wait.
         """
         is_late = waited_s > self._most_s
+        self._see(now, is_late=is_late)
+        return is_late and self._is_overload
+
+    def _see(self, now: float, *, is_late: bool) -> None:
         if self._since is None or is_late != self._was_late:
             self._since, self._was_late = now, is_late
-        elif now - self._since >= self._interval_s:
+        elif now - self._since >= (self._interval_s if is_late else _CALM_S):
             self._is_overload = is_late
-        return is_late and self._is_overload
