@@ -1,5 +1,6 @@
 """UDP at twice what one processor serves: what is admitted is in time, and the rest is told of."""
 
+import os
 import subprocess
 import sys
 import time
@@ -107,8 +108,4 @@ def measure(plan: Plan) -> list[Result]:
     """Hold the 99th percentile of what is answered against the bar, for hits and for misses."""
     with ground(plan), running(plan, OURS) as us:
         warm_up(plan, "udp-hit", us)
-        return [
-            row
-            for kind in START
-            for row in measured(plan, us, kind)
-        ]
+        return [row for kind in START for row in measured(plan, us, kind)]
