@@ -1,6 +1,5 @@
-"""Identity: the only package that will see a private key.
+"""Identity: the only package that sees a private key.
 
-Issuer, profiles, verification and attestation come with later versions; nothing imports this
-package yet.  The door is `rules.facts.Evidence`: certificate, token and lease are typed there,
-and what presents one is refused until it can be proven.
+The local CA of our own listeners (`authority`), and the trust domain whose certificates name apps
+(`domain`).  Only what says so at its head can be imported without the library for X.509.
 """

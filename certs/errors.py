@@ -2,7 +2,8 @@
 
     CertsError
     |-- KeystoreError    a file or folder: missing, half-written, or open to others
-    `-- IssueError       a certificate that the root cannot sign: a name, or the time
+    |-- IssueError       a certificate that the root cannot sign: a name, or the time
+    `-- SpiffeError      a SPIFFE ID, bundle or JWT-SVID is none, or not to be believed
 
 Every text ends with what to do, and none of them holds a key or a part of one.
 """
@@ -18,3 +19,7 @@ class KeystoreError(CertsError):
 
 class IssueError(CertsError):
     """The root cannot sign what was asked for; the text says what to do."""
+
+
+class SpiffeError(CertsError):
+    """A SPIFFE ID, bundle or JWT-SVID is none, or not to be believed; the text says why."""

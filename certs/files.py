@@ -24,6 +24,7 @@ _FILE_MODE = 0o600
 _FOLDER_MODE = 0o700
 _OTHERS = 0o077
 _MOST_OCTETS = 65536  # a PEM file of ours has less than 2 KiB
+_NEW_KEYS = "make new keys with `sallyport ca init --force`"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not hold us up
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -39,6 +40,18 @@ def enter(folder: Path) -> None:
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=_FOLDER_MODE)
             folder.chmod(_FOLDER_MODE)  # a umask may have taken our own bits
+    except OSError as error:
+        raise KeystoreError(_text(folder, error)) from None
+    check(folder)
+
+
+def check(folder: Path) -> None:
+    """See that the folder is there, and ours alone.
+
+    Raises:
+        KeystoreError: it is missing, belongs to another user or is open to others.
+    """
+    try:
         found = folder.lstat()
     except OSError as error:
         raise KeystoreError(_text(folder, error)) from None
@@ -120,19 +133,21 @@ def read(folder: Path, name: str) -> bytes | None:
     Raises:
         KeystoreError: it cannot be read, is no regular file or is far too large.
     """
-    return _read(folder / name, is_secret=False)
+    return _read(folder / name)
 
 
-def read_secret(folder: Path, name: str) -> bytes | None:
+def read_secret(folder: Path, name: str, cure: str = _NEW_KEYS) -> bytes | None:
     """Return what is in a file that nobody else may read; None where there is none.
+
+    `cure` says how new keys are made, should somebody have read this one.
 
     Raises:
         KeystoreError: as `read`, or it belongs to another user, or others may read or write it.
     """
-    return _read(folder / name, is_secret=True)
+    return _read(folder / name, cure)
 
 
-def _read(path: Path, *, is_secret: bool) -> bytes | None:
+def _read(path: Path, cure: str | None = None) -> bytes | None:
     try:
         fd = os.open(path, _READ)
     except FileNotFoundError:
@@ -143,12 +158,12 @@ def _read(path: Path, *, is_secret: bool) -> bytes | None:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_size > _MOST_OCTETS:
             raise KeystoreError(f"{path} is none of our files: move it away")
-        if is_secret:
+        if cure is not None:
             _check_owner(path, found)
             if found.st_mode & _OTHERS:
                 raise KeystoreError(
                     f"{path} is open to other users: chmod 600 {path}; if one of them may have "
-                    "read it, make new keys with `sallyport ca init --force`"
+                    f"read it, {cure}"
                 )
         return os.read(fd, _MOST_OCTETS)
     finally:
