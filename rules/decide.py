@@ -16,7 +16,9 @@ from rules.decision import (
     Reason,
     Resolve,
     TunnelUnread,
+    UpgradeTls,
     Verdict,
+    upgraded_port,
 )
 from rules.facts import (
     UNKNOWN_APP,
@@ -51,6 +53,7 @@ _LOCAL_ABOVE_A_ZONE = Decision(_ALLOW, Reason.LOCAL, empty=True)
 _SPECIAL = Decision(_DENY, Reason.SPECIAL_USE)
 _ONLY_READABLE, _UNREAD = OnlyReadable(), TunnelUnread()
 _CUT_ECH, _ACCEPT_ECH = PeekTls(), PeekTls(accept_ech=True)
+_UPGRADE = (UpgradeTls(),)
 _REFUSED_ADDRESS = Decision(_DENY, Reason.ADDRESS_NOT_ALLOWED)
 _RESOLVE = {
     types: (Resolve(types),) for types in (frozenset({A}), frozenset({AAAA}), ADDRESS_TYPES)
@@ -170,6 +173,8 @@ def _connect(app: AppIndex, facts: Connect, zones: Zones) -> Decision:
             if unmet is not None:
                 return Decision(_DENY, unmet, rule)
             obligations = (*_resolve(facts.host, rules), _tunnel(app, facts, rules))
+            if app.upgrading and _may_upgrade(levels, facts.port):
+                obligations += _UPGRADE
             return Decision(_ALLOW, Reason.RULE, rule, obligations)
     return Decision(_DENY, _missing(levels, facts))
 
@@ -185,7 +190,8 @@ def _request(app: AppIndex, facts: Request, zones: Zones) -> Decision:
             unmet = _unmet(app.app, rules, facts.principal)
             if unmet is not None:
                 return Decision(_DENY, unmet, rules[0].id)
-            return Decision(_ALLOW, Reason.RULE, rules[0].id, _resolve(facts.host, rules))
+            obligations = (*_resolve(facts.host, rules), *_upgrade(app, rules))
+            return Decision(_ALLOW, Reason.RULE, rules[0].id, obligations)
     return Decision(_DENY, _missing(levels, facts))
 
 
@@ -256,6 +262,27 @@ def _resolve(host: DomainName | Address, rules: Sequence[AllowRule]) -> tuple[Re
     if len(rules) > 1:
         types = types.union(*[rule.types for rule in rules])
     return _RESOLVE[types & ADDRESS_TYPES]
+
+
+def _upgrade(app: AppIndex, rules: Sequence[AllowRule]) -> tuple[Obligation, ...]:
+    """Return how the request must go on; of equal allows one that upgrades wins."""
+    if not app.upgrading:
+        return ()
+    # Those that upgrade agree on the certificate: what does not is a load error.
+    return next(((rule.upgrade,) for rule in rules if rule.upgrade is not None), ())
+
+
+def _may_upgrade(levels: Levels[AllowRule], port: int) -> bool:
+    """Return whether a request to this port may be upgraded, by an allow that may decide it."""
+    if upgraded_port(port) == port:
+        return False  # it is dialled as it is: a tunnel there is the client's own TLS
+    for level in levels:
+        rules = [rule for rule in level.origins if port in rule.ports]
+        if any(rule.upgrade is not None for rule in rules):
+            return True
+        if not all(map(is_selective, rules)):
+            return False  # it decides every request that no earlier one does
+    return False
 
 
 def _tunnel(app: AppIndex, facts: Connect, rules: Sequence[AllowRule]) -> Obligation:
@@ -348,7 +375,7 @@ def _endpoint_denies(app: AppIndex, facts: Endpoint) -> Iterator[DenyRule]:
 
 
 def _reaches(rule: AllowRule, facts: Endpoint) -> bool:
-    is_port = facts.port is None or facts.port in rule.ports
+    is_port = facts.port is None or rule.dials(facts.port)
     rtype = A if facts.address.version == 4 else AAAA
     return is_port and (facts.name is None or rtype in rule.types)
 

@@ -86,7 +86,42 @@ class Resolve(Struct, frozen=True):
     types: frozenset[int]
 
 
-type Obligation = PeekTls | TunnelUnread | OnlyReadable | Resolve
+class SvidCertificate(Struct, frozen=True):
+    """The app's own X.509-SVID, of the SPIFFE ID `spiffe`: issued to us, to present for it."""
+
+    spiffe: str
+
+
+class FileCertificate(Struct, frozen=True):
+    """A certificate chain and its private key, by the paths of their PEM files."""
+
+    cert: str
+    key: str
+
+
+type ClientCertificate = SvidCertificate | FileCertificate
+"""What an origin is shown of the app that asks."""
+
+
+class UpgradeTls(Struct, frozen=True):
+    """`https_upgrade`: plain HTTP from the agent, TLS to the origin; it never goes on in plain.
+
+    `certificate` is presented to an origin that asks for one.  Of a Connect the obligation says
+    only that requests may bring it, so that nothing is dialled, nor tunnelled, before one did.
+    """
+
+    certificate: ClientCertificate | None = None
+
+
+_HTTP_PORT, _HTTPS_PORT = 80, 443  # RFC 9110, sections 4.2.1 and 4.2.2
+
+
+def upgraded_port(port: int) -> int:
+    """Return the port that is dialled for an upgraded request to `port`."""
+    return _HTTPS_PORT if port == _HTTP_PORT else port
+
+
+type Obligation = PeekTls | TunnelUnread | OnlyReadable | Resolve | UpgradeTls
 """What the enforcement point must do for an ALLOW to stand; if it cannot, it denies."""
 
 

@@ -65,13 +65,10 @@ class Identity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One line of evidence; all its keys must match."""
 
     lease: Annotated[Word, _said("A sandbox lease. Not in this version.")] | UnsetType = UNSET
-    spiffe: (
-        Annotated[str, _said("The SPIFFE ID of a client certificate. Not in this version.")]
-        | UnsetType
-    ) = UNSET
-    token: Annotated[Word, _said("A token made for that app. Not in this version.")] | UnsetType = (
+    spiffe: Annotated[str, _said("The SPIFFE ID of a client certificate (mTLS).")] | UnsetType = (
         UNSET
     )
+    token: Annotated[Word, _said("A token made for that app.")] | UnsetType = UNSET
     listener: (
         Annotated[str, _said("One of our listen addresses, ADDRESS:PORT, for this app only.")]
         | UnsetType
@@ -99,8 +96,19 @@ class AttestedRequirement(Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 Requirement = Literal["mtls", "attested"] | AttestedRequirement
 Require = Annotated[
     list[Requirement],
-    Meta(min_length=1, description="What must be proven besides. Not in this version: refused."),
+    Meta(
+        min_length=1,
+        description="What must be proven besides: mtls. attested is not in this version: refused.",
+    ),
 ]
+
+
+class ClientCertificate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is presented to the origin: `svid` alone, or `cert` and `key`."""
+
+    svid: Annotated[str, _said("One of the app's SPIFFE IDs.")] | UnsetType = UNSET
+    cert: Annotated[str, _said("A PEM file, the chain; relative to this file.")] | UnsetType = UNSET
+    key: Annotated[str, _said("A PEM file, its private key.")] | UnsetType = UNSET
 
 
 class Allow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -133,6 +141,17 @@ class Allow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ) = UNSET
     methods: Methods | UnsetType = UNSET
     paths: Paths | UnsetType = UNSET
+    https_upgrade: (
+        Annotated[bool, _said("true: plain HTTP to us, TLS to the origin; port 80 becomes 443.")]
+        | UnsetType
+    ) = UNSET
+    client_certificate: (
+        Annotated[
+            Literal["svid"] | ClientCertificate,
+            _said("With https_upgrade: what an origin is shown that asks for a certificate."),
+        ]
+        | UnsetType
+    ) = UNSET
     require: Require | UnsetType = UNSET
     pack: Annotated[str, _said("A list of allows that is shipped.")] | UnsetType = UNSET
 

@@ -24,6 +24,7 @@ from rules.restriction import (
 from rules.ruleset import AllowRule, DenyRule, Requirements
 from rules.shape import suggest
 from rules.text import SourceText, read_file
+from rules.upgrade import read_upgrade
 
 _PLAIN_HTTP = frozenset({80})
 _BESIDE_PACK = frozenset({"pack", "name", "require"})
@@ -71,10 +72,11 @@ class EntryReader:
         return None if node.flawed or report.errors > before else rule
 
     def _allow(self, entry: document.Allow, node: MappingNode, report: Report) -> AllowRule:
+        ports = DEFAULT_PORTS if entry.ports is UNSET else frozenset(entry.ports)
         rule = AllowRule(
             id=_rule_id(entry, node, report),
             patterns=self._allowed(entry, node, report),
-            ports=DEFAULT_PORTS if entry.ports is UNSET else frozenset(entry.ports),
+            ports=ports,
             types=_frozen(_each(entry.types, "types", read_type, node, report)) or DEFAULT_TYPES,
             tls=entry.tls is not False,
             accept_ech=entry.ech == "accept",
@@ -82,6 +84,7 @@ class EntryReader:
             methods=_frozen(_each(entry.methods, "methods", read_method, node, report)),
             paths=_fixed(_each(entry.paths, "paths", parse_glob, node, report)),
             require=require_of(entry.require, node, report),
+            upgrade=read_upgrade(entry, ports, node, report),
         )
         if "host" not in node.entries or rule.addresses:
             _check_reach(rule, node, report)
@@ -142,6 +145,8 @@ class EntryReader:
         for entry, node in pairs(content.allow, at(root, "allow")):
             if entry.name is UNSET or entry.pack is not UNSET:
                 report.error(node, "an entry of a pack has a name and is no pack", "mend the pack")
+            elif entry.https_upgrade is not UNSET:  # it holds for hosts, not for their makers
+                report.error(node, "an entry of a pack has no https_upgrade", "mend the pack")
             else:
                 yield self._allow(entry, node, report)
 
@@ -151,13 +156,14 @@ def require_of(
     node: MappingNode,
     report: Report,
 ) -> Requirements:
-    """Return the `require` of an entry or app, with the warning that nothing can meet it yet."""
+    """Return the `require` of an entry or app, with the warning of what nothing can meet yet."""
     if entries is UNSET:
         return _NO_REQUIREMENT
-    key = node.key("require")
-    message = "`require` cannot be met in this version: what it guards is refused"
-    report.warn(key, message, "take it out to allow without proof")
-    return read_require(entries, node.value("require"), report)
+    require = read_require(entries, node.value("require"), report)
+    if require.attested is not None:
+        message = "`attested` cannot be met in this version: what it guards is refused"
+        report.warn(node.key("require"), message, "take `attested` out to allow without it")
+    return require
 
 
 def pairs[T](entries: Sequence[T], node: Node) -> Iterator[tuple[T, MappingNode]]:

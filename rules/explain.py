@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from rules.address import Address, embedded, special_purpose
 from rules.decide import decide, names_host
-from rules.decision import Decision, Reason, Verdict
+from rules.decision import Decision, FileCertificate, Reason, UpgradeTls, Verdict, upgraded_port
 from rules.facts import Connect, Endpoint, Facts, Question, Request
 from rules.match import RuleIndex, is_of_origins, is_of_questions, is_selective
 from rules.name import DomainName
@@ -90,6 +90,21 @@ def _where(facts: Facts, decision: Decision, zones: Zones) -> str:
     return f"; it is in the zone {apex}, whose resolvers alone are asked"
 
 
+def _upgrade(facts: Facts, decision: Decision) -> str:
+    """Return in words that the request goes on over TLS, and what is presented there."""
+    upgrade = next((each for each in decision.obligations if isinstance(each, UpgradeTls)), None)
+    if upgrade is None or not isinstance(facts, Connect | Request):
+        return ""
+    port = upgraded_port(facts.port)
+    if isinstance(facts, Connect):
+        return f"; requests may go on over TLS to port {port} (https_upgrade), nothing else passes"
+    shown = upgrade.certificate
+    if shown is None:
+        return f"; it goes on over TLS to port {port} (https_upgrade), without a certificate"
+    which = f"in {shown.cert}" if isinstance(shown, FileCertificate) else f"of {shown.spiffe}"
+    return f"; it goes on over TLS to port {port} (https_upgrade), with the certificate {which}"
+
+
 def _steps(
     kind: StepKind,
     rules: Iterable[AllowRule | DenyRule],
@@ -107,7 +122,8 @@ def _steps(
             continue
         if why:
             room[bool(elsewhere)] -= 1
-        fits = "it decides" if rule.id == decision.rule else "it fits; another decides"
+        decides = rule.id == decision.rule
+        fits = f"it decides{_upgrade(facts, decision)}" if decides else "it fits; another decides"
         yield Step(rule.id, kind, not why, why or fits)
     if counted:
         yield Step(None, kind, matched=False, why=f"{counted:,} more that do not match")
@@ -165,6 +181,8 @@ def _port(rule: AllowRule | DenyRule, facts: Connect | Endpoint | Request) -> st
         return ""
     if facts.port is None:
         return "it waits until the port is known" if isinstance(rule, DenyRule) else ""
+    if isinstance(facts, Endpoint) and isinstance(rule, AllowRule) and rule.dials(facts.port):
+        return ""
     return f"port {facts.port} is not in {_shown(sorted(rule.ports))}"
 
 

@@ -18,7 +18,7 @@ _SPIFFE_OCTETS = 2048  # SPIFFE-ID, section 2.3
 _CGROUP_OCTETS = 4096  # PATH_MAX of Linux
 _PORT = re.compile(r"[1-9]\d{0,4}", re.ASCII)
 _DOTS = frozenset({"", ".", ".."})
-_LACKING = ("lease", "spiffe")
+_LACKING = ("lease",)
 _KEYS = ("uid", "cgroup", "exe_sha256")
 
 type Claim = tuple[IdentityLine, str, MappingNode, Report]
@@ -40,7 +40,7 @@ def read_line(entry: document.Identity, node: MappingNode, report: Report) -> Id
         cgroup=_checked(process.cgroup, read_cgroup, node, report, "process", "cgroup"),
         exe_sha256=_given(process.exe_sha256),
     )
-    if line.listener is not None and line.token is None and _is_local(line.listener):
+    if line.listener is not None and not _is_presented(line) and _is_local(line.listener):
         report.warn(
             node.key("listener"),
             f"any local user can dial {line.listener} and is then this app",
@@ -50,19 +50,20 @@ def read_line(entry: document.Identity, node: MappingNode, report: Report) -> Id
 
 
 def check_claims(claims: Iterable[Claim]) -> None:
-    """Report two apps on one listener or token, and process lines of two apps that may tie."""
+    """Report two apps on one listener, token or certificate, and lines of two that may tie."""
     listeners: dict[str, Claim] = {}
-    ties: dict[tuple[str | None, str | None], _Ties] = {}
+    ties: dict[tuple[str | None, ...], _Ties] = {}
     for claim in claims:
         line, app, node, report = claim
-        if line.listener is not None and line.token is None:
+        if line.listener is not None and not _is_presented(line):
             first = listeners.setdefault(line.listener, claim)
             if first[1] != app:
                 message = f"the listener {line.listener} names {first[1]} already, at {first[0].id}"
                 report.error(node.key("listener"), message, "give each app a listener of its own")
-        elif (line.is_process or line.token) and not (line.lease or line.spiffe):
-            # A line with a listener outranks one without, and two listeners are in conflict.
-            ties.setdefault((line.token, line.listener), _Ties()).add(claim)
+        elif not line.lease:
+            # A line with a listener outranks one without, and two listeners are in conflict; so
+            # does one with both a token and a certificate outrank one with either.
+            ties.setdefault((line.spiffe, line.token, line.listener), _Ties()).add(claim)
 
 
 def read_spiffe(text: str) -> str:
@@ -124,9 +125,11 @@ class _Ties:
             first = self._first.get((other, shared))
             if first is not None and first[1] != app:
                 what = "a process" if line.token is None else f"the token {line.token}"
+                what = what if line.spiffe is None else f"a certificate of {line.spiffe}"
                 message = f"{what} may match this line and that of {first[1]} at {first[0].id}"
                 cure = "give one line more keys, or both a key with different values"
-                key = "process" if line.is_process else "token"
+                presented = "token" if line.spiffe is None else "spiffe"
+                key = "process" if line.is_process else presented
                 report.error(node.key(key), message, cure)
                 break
         for size in range(len(values) + 1):
@@ -164,7 +167,12 @@ def _check_keys(node: MappingNode, report: Report) -> None:
     for key in _LACKING:
         if key in node.entries:
             message = f"`{key}` is no evidence in this version: the line never matches"
-            report.warn(node.key(key), message, "use `token` or `process` until it is")
+            report.warn(node.key(key), message, "use `spiffe`, `token` or `process` until it is")
+
+
+def _is_presented(line: IdentityLine) -> bool:
+    """Return whether the line is about a credential, so that its listener alone names nobody."""
+    return line.token is not None or line.spiffe is not None
 
 
 def _is_local(listener: str) -> bool:

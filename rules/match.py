@@ -120,6 +120,7 @@ class AppIndex(Struct, frozen=True):
     `allows` and `denies` go by host, `literals` and `networks` by address (allows without a
     host; denies with `addresses`, with a host or without).  `ancestors` holds each name below
     which an allow matches something.  `selective`: some rule has methods or paths.
+    `upgrading`: some allow has `https_upgrade`.
     """
 
     app: App
@@ -129,6 +130,7 @@ class AppIndex(Struct, frozen=True):
     networks: NetworkTable[DenyRule]
     ancestors: Names
     selective: bool
+    upgrading: bool
 
 
 class RuleIndex(Struct, frozen=True):
@@ -166,9 +168,10 @@ def index_steps(app: App) -> Steps[AppIndex]:
     allows, denies = _Hosts[AllowRule](shards), _Hosts[DenyRule](shards)
     literals, networks = _Networks[AllowRule](), _Networks[DenyRule]()
     above = _Above(shards)
-    selective = False
+    selective = upgrading = False
     for allow in app.allows:
         selective = selective or is_selective(allow)
+        upgrading = upgrading or allow.upgrade is not None
         if allow.patterns:
             yield from allows.add(allow, allow.patterns)
             yield from above.add(allow.patterns)
@@ -189,6 +192,7 @@ def index_steps(app: App) -> Steps[AppIndex]:
         (yield from networks.table()),
         Names(above.shards),
         selective,
+        upgrading,
     )
 
 

@@ -118,6 +118,14 @@ def without_mark(text: str) -> str:
     return text.removeprefix("\ufeff")
 
 
+class Needed(Struct, frozen=True):
+    """A file that a rule names, and where: whoever may read files can tell whether it is there."""
+
+    path: str
+    place: Place
+    excerpt: str
+
+
 class MistakeError(RuleError):
     """One word of a file is wrong; whoever knows its node reports it there, with the cure."""
 
@@ -136,6 +144,7 @@ class Report:
         self._kept: dict[Severity, list[Problem]] = {severity: [] for severity in Severity}
         self.errors = 0
         self.warnings = 0
+        self.needed: list[Needed] = []
 
     @property
     def is_full(self) -> bool:
@@ -158,6 +167,11 @@ class Report:
         """Add a warning at `node`."""
         self.warnings += 1
         self._keep(node.line, node.column, message, cure, Severity.WARNING)
+
+    def need(self, node: Node, path: str) -> None:
+        """Add a file that is named at `node`."""
+        if len(self.needed) < PROBLEMS:
+            self.needed.append(Needed(path, self.place(node), self._excerpt(node.line)))
 
     def error_at(self, line: int, column: int, message: str, cure: str) -> None:
         """Add an error at a place that has no node."""

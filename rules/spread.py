@@ -16,7 +16,8 @@ from rules.node import MappingNode, Node, Report, at, quote
 from rules.pattern import HostPattern
 from rules.restriction import union
 from rules.rtype import AAAA, A
-from rules.ruleset import AllowRule, App, DenyRule, Requirements
+from rules.ruleset import App, DenyRule, Requirements
+from rules.upgrade import Allowed, name_svids, refuse_unequal_certificates
 
 _SCALARS = ("refuse", "detect")
 _ADDRESS_TYPES = frozenset({A, AAAA})
@@ -24,7 +25,6 @@ _ADDRESS_TYPES = frozenset({A, AAAA})
 type Stated = tuple[document.RuleFile, Node, Report]
 """A file as it was read, its root, and its report."""
 
-type _Allowed = tuple[AllowRule, MappingNode, Report]
 type _Stance = tuple[frozenset[Network], frozenset[int]]
 type _Stances = dict[_Stance, str]
 
@@ -56,9 +56,11 @@ def unite(
     for part in parts:
         _refuse_same_names(name, part, places)
         _warn_lacking(part)
-    allows = [allow for part in parts for allow in _allows(part, reader)]
-    _refuse_unequal(allows)
     claims = [claim for part in parts for claim in _claims(name, part)]
+    read = (allow for part in parts for allow in _allows(part, reader))
+    allows = list(name_svids(read, claims))
+    _refuse_unequal(allows)
+    refuse_unequal_certificates(allows)
     app = App(
         name=name,
         identity=tuple(claim[0] for claim in claims),
@@ -80,7 +82,7 @@ def _claims(name: str, part: Part) -> Iterator[Claim]:
                 yield line, name, node, part.report
 
 
-def _allows(part: Part, reader: EntryReader) -> Iterator[_Allowed]:
+def _allows(part: Part, reader: EntryReader) -> Iterator[Allowed]:
     if part.entry.allow is not UNSET:
         for entry, node in pairs(part.entry.allow, part.node.value("allow")):
             for rule in reader.allow(entry, node, part.report):
@@ -133,7 +135,7 @@ def _warn_lacking(part: Part) -> None:
         part.report.warn(part.node.key("detect"), message, "take it out, or write {mode: off}")
 
 
-def _refuse_unequal(allows: list[_Allowed]) -> None:
+def _refuse_unequal(allows: list[Allowed]) -> None:
     """Report allows of one pattern and port that disagree on `addresses` (reference.md).
 
     An allow of neither A nor AAAA matches Questions only, so its addresses say nothing; an app's

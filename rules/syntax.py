@@ -14,7 +14,7 @@ from rules.entry import EntryReader, pairs
 from rules.errors import Problem, RuleSyntaxError, Severity
 from rules.hosts import HostReader
 from rules.identity import check_claims
-from rules.node import MappingNode, Report, at, one_or_more, quote
+from rules.node import MappingNode, Needed, Report, at, one_or_more, quote
 from rules.ruleset import Ruleset
 from rules.shape import suggest
 from rules.spread import Stated, gather, unite
@@ -25,10 +25,11 @@ type _List = tuple[document.DenyList, MappingNode, Report]
 
 
 class Loaded(Struct, frozen=True):
-    """A rule set that may stand, and what its admin should know of it."""
+    """A rule set that may stand, what its admin should know of it, and the files that it names."""
 
     ruleset: Ruleset
     warnings: tuple[Problem, ...]
+    needed: tuple[Needed, ...] = ()
 
 
 def load(
@@ -56,7 +57,9 @@ def load(
     if errors:
         raise RuleSyntaxError(errors)
     apps = {app.name: app for app, _ in united}
-    return Loaded(Ruleset(generation, apps), tuple(_problems(reports, Severity.WARNING)))
+    warnings = tuple(_problems(reports, Severity.WARNING))
+    needed = tuple(each for report in reports for each in report.needed)
+    return Loaded(Ruleset(generation, apps), warnings, needed)
 
 
 def _read(files: Sequence[SourceText], reports: Sequence[Report]) -> Iterator[Stated]:

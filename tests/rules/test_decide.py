@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from rules.decide import decide
 from rules.decision import (
     Decision,
+    FileCertificate,
     Obligation,
     OnlyReadable,
     PeekTls,
@@ -15,6 +16,7 @@ from rules.decision import (
     Refuse,
     Resolve,
     TunnelUnread,
+    UpgradeTls,
     Verdict,
 )
 from rules.facts import Endpoint, Evidence, Facts, Principal, Question, Request
@@ -854,3 +856,73 @@ def test_a_deny_of_addresses_holds_in_a_zone() -> None:
 def test_an_app_that_no_rule_file_knows_gains_nothing_by_a_zone() -> None:
     rules = with_zones(of_app(app()), make_zones([parse("corp.internal")]))
     assert reason(rules, question(PRIVATE_NAME)) is Reason.HOST_NOT_LISTED
+
+
+# https_upgrade
+
+UPGRADE, SHOWING = UpgradeTls(), UpgradeTls(FileCertificate("c.pem", "c.key"))
+
+
+def test_a_request_is_upgraded_by_the_allow_that_decides_it() -> None:
+    rules = index(allow("a.org", ports=[80, 8080], upgrade=SHOWING), allow("b.org", ports=[80]))
+    assert obligations(rules, request("a.org", port=80)) == (BOTH, SHOWING)
+    assert obligations(rules, request("a.org", port=8080)) == (BOTH, SHOWING)
+    assert obligations(rules, request("b.org", port=80)) == (BOTH,)
+    assert obligations(index(allow("b.org", ports=[80])), request("b.org", port=80)) == (BOTH,)
+
+
+def test_of_equal_allows_one_that_upgrades_wins_in_any_order() -> None:
+    for first, second in itertools.permutations("ab"):
+        plain = allow("a.org", id=first, ports=[80])
+        rules = index(plain, allow("a.org", id=second, ports=[80], upgrade=SHOWING))
+        assert obligations(rules, request("a.org", port=80)) == (BOTH, SHOWING)
+        assert obligations(rules, connect("a.org", 80)) == (BOTH, PeekTls(), UPGRADE)
+
+
+def test_an_upgrade_of_a_less_specific_allow_counts_for_nothing() -> None:
+    rules = index(allow("a.org", ports=[80]), allow("**.org", ports=[80], upgrade=UPGRADE))
+    assert obligations(rules, request("a.org", port=80)) == (BOTH,)
+    assert obligations(rules, connect("a.org", 80)) == (BOTH, PeekTls())
+
+
+def test_a_connect_to_port_80_waits_for_requests_that_may_be_upgraded() -> None:
+    """threats.md: an upgrade that a tunnel would get around."""
+    rules = index(allow("a.org", ports=[80, 443, 8080], upgrade=SHOWING))
+    assert obligations(rules, connect("a.org", 80)) == (BOTH, PeekTls(), UPGRADE)
+    # What is dialled as it is is the client's own TLS, and read as such.
+    assert obligations(rules, connect("a.org", 443)) == (BOTH, PeekTls())
+    assert obligations(rules, connect("a.org", 8080)) == (BOTH, PeekTls())
+
+
+def test_a_connect_is_told_of_every_allow_that_may_decide_a_request() -> None:
+    get = allow("a.org", id="get", ports=[80], methods=["GET"])
+    wide = allow("**.org", id="wide", ports=[80], upgrade=UPGRADE)
+    assert obligations(index(get, wide), connect("a.org", 80)) == (BOTH, OnlyReadable(), UPGRADE)
+    other = allow("**.org", id="wide", ports=[443], upgrade=UPGRADE)
+    assert obligations(index(get, other), connect("a.org", 80)) == (BOTH, OnlyReadable())
+    path = allow("a.org", id="in", ports=[80], paths=["/in"], upgrade=SHOWING)
+    rules = index(path, allow("a.org", id="all", ports=[80]))
+    assert obligations(rules, connect("a.org", 80)) == (BOTH, OnlyReadable(), UPGRADE)
+    assert obligations(rules, request("a.org", "/in", port=80)) == (BOTH, SHOWING)
+    assert obligations(rules, request("a.org", "/out", port=80)) == (BOTH,)
+
+
+def test_the_port_that_is_dialled_is_asked_for_and_no_other() -> None:
+    rules = index(allow("a.org", ports=[80], upgrade=UPGRADE))
+    assert decide(rules, endpoint("a.org", "8.8.8.8", 443)).verdict is ALLOW
+    assert reason(rules, endpoint("a.org", "8.8.8.8", 444)) is Reason.ADDRESS_NOT_ALLOWED
+    own = endpoint("a.org", "8.8.8.8", 443, own_listener=True)
+    assert reason(rules, own) is Reason.ADDRESS_NOT_ALLOWED
+    assert reason(rules, connect("a.org", 443)) is Reason.PORT_NOT_ALLOWED
+    assert reason(rules, request("a.org", port=443)) is Reason.PORT_NOT_ALLOWED
+
+
+def test_a_deny_of_the_port_that_is_dialled_wins() -> None:
+    rules = index(allow("a.org", ports=[80], upgrade=UPGRADE), deny("a.org", ports=[443]))
+    assert reason(rules, endpoint("a.org", "8.8.8.8", 443)) is Reason.RULE
+
+
+def test_a_literal_is_upgraded_too() -> None:
+    rules = index(allow(addresses=["192.0.2.0/24"], ports=[80], upgrade=UPGRADE))
+    assert obligations(rules, request("192.0.2.1", port=80)) == (UPGRADE,)
+    assert decide(rules, endpoint(None, "192.0.2.1", 443)).verdict is ALLOW

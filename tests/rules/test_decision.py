@@ -2,7 +2,9 @@
 
 import re
 
-from rules.decision import Decision, PeekTls, Reason, Refuse, Verdict
+import pytest
+
+from rules.decision import Decision, PeekTls, Reason, Refuse, UpgradeTls, Verdict, upgraded_port
 
 
 def test_verdicts_and_reasons_are_the_words_of_the_reference() -> None:
@@ -22,3 +24,12 @@ def test_a_decision_says_no_more_than_it_was_given() -> None:
 
 def test_encrypted_client_hello_is_cut_unless_accepted() -> None:
     assert not PeekTls().accept_ech
+
+
+@pytest.mark.parametrize(("asked", "dialled"), [(80, 443), (443, 443), (8080, 8080), (1, 1)])
+def test_an_upgrade_dials_443_for_80_and_any_other_port_as_it_is(asked: int, dialled: int) -> None:
+    assert upgraded_port(asked) == dialled
+
+
+def test_an_upgrade_presents_nothing_by_itself() -> None:
+    assert UpgradeTls().certificate is None

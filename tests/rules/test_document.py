@@ -75,8 +75,8 @@ def test_the_schema_names_every_key_with_a_description() -> None:
     assert schema["$ref"] == "#/$defs/RuleFile"
     allow = resolve(schema, "Allow")
     assert sorted(allow["properties"]) == [
-        "addresses", "ech", "host", "methods", "multi_tenant", "name", "pack", "paths", "ports",
-        "require", "tls", "types",
+        "addresses", "client_certificate", "ech", "host", "https_upgrade", "methods",
+        "multi_tenant", "name", "pack", "paths", "ports", "require", "tls", "types",
     ]  # fmt: skip
     assert "PackFile" not in schema["$defs"]
     for definition in schema["$defs"].values():

@@ -156,12 +156,14 @@ def test_method_rules_on_port_80_are_fine() -> None:
     assert warnings_of(me(f"allow:\n  - {entry}\ndeny:\n  - {entry}")) == []
 
 
-def test_requirements_load_with_a_warning() -> None:
+def test_an_attestation_is_warned_of_and_a_certificate_is_not() -> None:
     rule = allow("{host: a.example, require: [mtls, attested]}")
     assert rule.require == Requirements(mtls=True, attested=Level.SOFTWARE, max_age_s=300)
-    text = me("allow:\n  - {host: a.example, require: [mtls]}")
-    problem = "`require` cannot be met in this version: what it guards is refused"
-    assert warnings_of(text) == [f"a.yaml:4:27 {problem}"]
+    problem = "`attested` cannot be met in this version: what it guards is refused"
+    for require in ("[attested]", "[mtls, attested]", "[{attested: {level: tpm}}, mtls]"):
+        text = me(f"allow:\n  - {{host: a.example, require: {require}}}")
+        assert warnings_of(text) == [f"a.yaml:4:27 {problem}"]
+    assert warnings_of(me("require: [mtls]\nallow: [{host: a.example, require: [mtls]}]")) == []
 
 
 def test_in_a_deny_an_absent_key_matches_everything() -> None:
@@ -255,6 +257,10 @@ def test_nothing_else_stands_beside_a_pack() -> None:
     [
         ("allow: [{host: a.example}]", "p.yaml:1:9 an entry of a pack has a name and is no pack"),
         ("allow: [{name: a, pack: llm}]", "p.yaml:1:9 an entry of a pack has a name"),
+        (
+            "allow: [{name: a, host: a.example, ports: [80], https_upgrade: false}]",
+            "p.yaml:1:9 an entry of a pack has no https_upgrade",
+        ),
         ("allow: [{name: a, host: '*'}]", "p.yaml:1:25 `*` would allow every name"),
         ("allow: []", "p.yaml:1:8 `allow` wants"),
         ("", "p.yaml:1:1 the file lacks the key `allow`"),

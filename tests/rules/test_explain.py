@@ -3,7 +3,15 @@
 import pytest
 
 from rules.decide import decide
-from rules.decision import Decision, Reason, Verdict
+from rules.decision import (
+    ClientCertificate,
+    Decision,
+    FileCertificate,
+    Reason,
+    SvidCertificate,
+    UpgradeTls,
+    Verdict,
+)
 from rules.explain import STEPS_ELSEWHERE, STEPS_HERE, Step, StepKind, explain
 from rules.facts import Evidence, Facts, Principal
 from rules.match import RuleIndex, index_rules
@@ -256,3 +264,39 @@ def test_says_that_a_zone_has_no_loopback() -> None:
     rules = with_zones(index(allow("**.corp.internal")), make_zones([parse("corp.internal")]))
     (step, _) = explain(rules, endpoint("db.corp.internal", "127.0.0.1"))
     assert step.why.startswith("127.0.0.1 is loopback")
+
+
+@pytest.mark.parametrize(
+    ("certificate", "words"),
+    [
+        (None, "without a certificate"),
+        (SvidCertificate("spiffe://a.example/b"), "with the certificate of spiffe://a.example/b"),
+        (FileCertificate("/c.pem", "/c.key"), "with the certificate in /c.pem"),
+    ],
+)
+def test_says_that_a_request_goes_on_over_tls_and_what_is_shown_there(
+    certificate: ClientCertificate | None, words: str
+) -> None:
+    rules = index(allow("a.org", ports=[80, 8080], upgrade=UpgradeTls(certificate)))
+    (step, _) = explain(rules, request("a.org", port=80))
+    assert step.why == f"it decides; it goes on over TLS to port 443 (https_upgrade), {words}"
+    assert "over TLS to port 8080" in explain(rules, request("a.org", port=8080))[0].why
+
+
+def test_says_that_nothing_but_upgraded_requests_passes_a_connect() -> None:
+    rules = index(allow("a.org", ports=[80, 443], upgrade=UpgradeTls()))
+    told = explain(rules, connect("a.org", 80))[0].why
+    assert told.endswith(
+        "requests may go on over TLS to port 443 (https_upgrade), nothing else passes"
+    )
+    for fact in (connect("a.org", 443), question("a.org")):
+        assert [step.why for step in explain(rules, fact)] == ["it decides", "the rule says allow"]
+
+
+def test_a_rule_that_upgrades_fits_the_port_that_is_dialled_for_it() -> None:
+    rules = index(allow("a.org", ports=[80], upgrade=UpgradeTls()))
+    (step, last) = explain(rules, endpoint("a.org", "8.8.8.8", 443))
+    assert (step.matched, last.matched) == (True, True)
+    (step, last) = explain(rules, endpoint("a.org", "8.8.8.8", 444))
+    assert step.why == "port 444 is not in [80]"
+    assert not last.matched

@@ -8,6 +8,7 @@ from rules.ruleset import IdentityLine
 from tests.rules.files import app_of, errors_of, me, warnings_of
 
 DIGEST = "0123456789abcdef" * 4
+ID = "spiffe://a.ex/b"
 
 
 def apps(**lines: str) -> str:
@@ -40,7 +41,6 @@ def test_evidence_of_later_versions_is_kept_with_a_warning() -> None:
     )
     assert warnings_of(me(body)) == [
         "a.yaml:3:17 `lease` is no evidence in this version: the line never matches",
-        "a.yaml:3:29 `spiffe` is no evidence in this version: the line never matches",
     ]
 
 
@@ -221,5 +221,52 @@ def test_tokens_that_can_name_one_app_only_may_stand(one: str, two: str) -> None
     assert errors_of(apps(one=one, two=two)) == []
 
 
-def test_who_may_dial_a_listener_is_not_warned_of_where_a_token_is_needed_too() -> None:
-    assert warnings_of(me('identity: [{token: t, listener: "127.0.0.1:3128"}]')) == []
+@pytest.mark.parametrize("key", ["token: t", f"spiffe: {ID}"])
+def test_who_may_dial_a_listener_is_not_warned_of_where_a_credential_is_needed_too(
+    key: str,
+) -> None:
+    assert warnings_of(me(f'identity: [{{{key}, listener: "127.0.0.1:3128"}}]')) == []
+
+
+def test_a_certificate_may_stand_with_listener_process_and_token() -> None:
+    line = f"{{spiffe: {ID}, token: t, listener: '192.0.2.1:1', process: {{uid: 1}}}}"
+    (read,) = app_of(me(f"identity: [{line}]")).identity
+    assert (read.spiffe, read.token, read.listener, read.uid) == (ID, "t", "192.0.2.1:1", 1)
+    assert warnings_of(me(f"identity: [{line}]")) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "column"),
+    [
+        ("", "", 17),
+        (", listener: '172.18.0.1:1'", ", listener: '172.18.0.1:1'", 17),
+        (", token: t", ", token: t", 17),
+        (", process: {uid: 1}", ", process: {cgroup: /a}", 42),
+        (", token: t, process: {uid: 1}", ", token: t, process: {uid: 1}", 52),
+    ],
+)
+def test_a_certificate_that_may_name_two_apps_is_an_error(one: str, two: str, column: int) -> None:
+    """Two apps whose lines may match one certificate tie as with tokens; the place is said."""
+    problem = f"a.yaml:5:{column} a certificate of {ID} may match this line and that of one at"
+    text = apps(one=f"{{spiffe: {ID}{one}}}", two=f"{{spiffe: {ID}{two}}}")
+    assert errors_of(text) == [f"{problem} a.yaml:3"]
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("", ", token: t"),
+        ("", ", listener: '172.18.0.1:1'"),
+        ("", ", process: {uid: 1}"),
+        (", process: {uid: 1}", ", process: {uid: 2}"),
+        (", token: t", ", token: u"),
+        (", listener: '172.18.0.1:1'", ", listener: '172.18.0.1:2'"),
+    ],
+)
+def test_certificates_that_can_name_one_app_only_may_stand(one: str, two: str) -> None:
+    assert errors_of(apps(one=f"{{spiffe: {ID}{one}}}", two=f"{{spiffe: {ID}{two}}}")) == []
+
+
+def test_different_certificates_may_share_a_listener() -> None:
+    lines = [f"{{spiffe: {ID}{more}, listener: '192.0.2.1:1'}}" for more in ("", "2")]
+    assert errors_of(apps(one=lines[0], two=lines[1], three="{listener: '192.0.2.1:1'}")) == []

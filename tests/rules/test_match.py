@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rules.decision import UpgradeTls
 from rules.match import (
     ADDRESS_TYPES,
     HostTable,
@@ -231,3 +232,14 @@ def test_says_whether_any_rule_judges_requests() -> None:
 
 def test_address_types_are_a_and_aaaa() -> None:
     assert sorted(ADDRESS_TYPES) == [1, 28]
+
+
+def test_says_whether_any_allow_upgrades() -> None:
+    assert not index_app(app(allow("a.org"), deny("b.org"))).upgrading
+    assert index_app(app(allow("a.org"), allow("b.org", upgrade=UpgradeTls()))).upgrading
+    assert ids(table("a.org").levels("a.org")) == [["a.org"]]
+
+
+def test_rules_that_differ_in_their_upgrade_are_two() -> None:
+    rules = [allow("a.org", id="a"), allow("a.org", id="b", upgrade=UpgradeTls())]
+    assert ids(index_app(app(*rules)).allows.levels("a.org")) == [["a", "b"]]

@@ -130,3 +130,13 @@ def test_beyond_the_bound_problems_are_counted() -> None:
 def test_a_mistake_carries_its_cure() -> None:
     mistake = MistakeError("wrong", "mend")
     assert (str(mistake), mistake.cure) == ("wrong", "mend")
+
+
+def test_a_file_that_is_named_is_kept_with_its_place() -> None:
+    report = Report("a.yaml", "cert: x")
+    for _ in range(PROBLEMS + 1):
+        report.need(scalar("x"), "/etc/x")
+    assert len(report.needed) == PROBLEMS
+    assert report.needed[0].path == "/etc/x"
+    assert report.needed[0].place == report.place(scalar("x"))
+    assert report.needed[0].excerpt == "cert: x"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from rules.decide import decide
-from rules.decision import Reason, Verdict
+from rules.decision import Reason, UpgradeTls, Verdict
 from rules.facts import Connect, Endpoint, Evidence, Facts, Principal, Question, Request
 from rules.name import parse
 from rules.path import readings
@@ -32,6 +32,7 @@ PATHS = st.one_of(
     st.none(), st.lists(st.sampled_from(["/x", "/*", "/**", "/x/**", "/**/y"]), min_size=1)
 )
 REQUIRE = st.sampled_from([None, MTLS, ATTESTED])
+UPGRADES = st.sampled_from([None, UpgradeTls()])
 ALLOWS = st.builds(
     allow,
     HOSTS,
@@ -44,6 +45,7 @@ ALLOWS = st.builds(
     accept_ech=st.booleans(),
     require=REQUIRE,
     from_pack=st.booleans(),
+    upgrade=UPGRADES,
 )
 LITERALS = st.builds(allow, addresses=st.lists(BLOCKS, min_size=1), ports=PORTS, methods=METHODS)
 DENIES = st.builds(
@@ -186,3 +188,34 @@ def test_a_request_is_decided_as_trying_every_rule_in_turn_would(
         assert expected is None
     else:
         assert decision.rule == expected
+
+
+REQUESTS = st.builds(
+    Request, WHO, st.sampled_from(["GET", "PUT"]), st.one_of(NAMES, ADDRESSES), st.just(80), PATH
+)
+
+
+@given(RULES, REQUESTS)
+@settings(max_examples=300)
+def test_no_request_is_upgraded_that_its_connect_did_not_tell_of(
+    rules: list[AllowRule | DenyRule], fact: Request
+) -> None:
+    """Else the tunnel of a CONNECT to port 80 would be dialled, and go on, in plain."""
+    asked = index(*rules)
+    request = decide(asked, fact)
+    connect = decide(asked, Connect(fact.principal, fact.host, fact.port))
+    if connect.verdict is ALLOW and UpgradeTls() in request.obligations:
+        assert UpgradeTls() in connect.obligations
+
+
+@given(RULES, FACTS)
+@settings(max_examples=150)
+def test_an_upgrade_changes_how_a_request_goes_on_and_never_whether(
+    rules: list[AllowRule | DenyRule], fact: Facts
+) -> None:
+    if isinstance(fact, Endpoint):
+        return  # it is asked with the port that is dialled
+    plain = [replace(rule, upgrade=None) if isinstance(rule, AllowRule) else rule for rule in rules]
+    with_upgrades, without = decide(index(*rules), fact), decide(index(*plain), fact)
+    kept = tuple(each for each in with_upgrades.obligations if not isinstance(each, UpgradeTls))
+    assert replace(with_upgrades, obligations=kept) == without

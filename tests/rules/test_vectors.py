@@ -12,7 +12,18 @@ import yaml
 
 from rules import rtype
 from rules.decide import decide
-from rules.decision import Decision, Obligation, OnlyReadable, PeekTls, Resolve, TunnelUnread
+from rules.decision import (
+    ClientCertificate,
+    Decision,
+    FileCertificate,
+    Obligation,
+    OnlyReadable,
+    PeekTls,
+    Resolve,
+    SvidCertificate,
+    TunnelUnread,
+    UpgradeTls,
+)
 from rules.facts import Evidence, Facts, Principal
 from rules.match import index_rules
 from rules.path import normal_path
@@ -59,6 +70,18 @@ def in_words(obligation: Obligation) -> str:
             return "tunnel-unread"
         case OnlyReadable():
             return "only-readable"
+        case UpgradeTls(certificate):
+            return f"upgrade-tls {shown(certificate)}".strip()
+
+
+def shown(certificate: ClientCertificate | None) -> str:
+    match certificate:
+        case None:
+            return ""
+        case SvidCertificate(spiffe):
+            return spiffe
+        case FileCertificate(cert, key):
+            return f"{cert} {key}"
 
 
 def seen(decision: Decision) -> dict[str, Any]:

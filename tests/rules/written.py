@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from rules.address import parse_address, parse_network
-from rules.decision import Decision, Reason, Refuse, Verdict
+from rules.decision import Decision, Reason, Refuse, UpgradeTls, Verdict
 from rules.facts import Connect, Endpoint, Evidence, Principal, Question, Request
 from rules.match import RuleIndex, index_rules
 from rules.name import ROOT, parse
@@ -39,6 +39,7 @@ def allow(
     accept_ech: bool = False,
     require: Requirements | None = None,
     from_pack: bool = False,
+    upgrade: UpgradeTls | None = None,
 ) -> AllowRule:
     """Return an allow with the defaults of the reference."""
     return AllowRule(
@@ -53,6 +54,7 @@ def allow(
         paths=None if paths is None else tuple(map(parse_glob, paths)),
         require=require or Requirements(),
         from_pack=from_pack,
+        upgrade=upgrade,
     )
 
 
