@@ -1,26 +1,18 @@
-"""The file of tokens: SQLite, 0600, opened for each errand and closed again.
+"""The file of tokens: a token is on the disk (`proxy.database`) before its secret is shown."""
 
-A running appliance and the command line use the same code on the same file; SQLite's own locks
-keep them apart.  A token is on the disk (WAL, synchronous=FULL) before its secret is shown.
-What is no such file, or one that others may write, is never read and never overwritten.
-"""
-
-import os
-import sqlite3
-import stat
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import aiosqlite
 import msgspec
 
-from proxy.errors import BindError, ConfigError
+from proxy.database.file import Contents, DatabaseFile, UnfitError, version_of
+from proxy.errors import ConfigError
 from proxy.limits import Limits
 from proxy.tokens.known import (
     SECRET_OCTETS,
-    BusyError,
     Issued,
+    JoinError,
     Purpose,
     Token,
     UnknownTokenError,
@@ -30,10 +22,12 @@ from proxy.tokens.known import (
 )
 
 FILE_NAME = "sallyport.sqlite"
-_SCHEMA = 1
 _REMEMBERED_S = 604800.0  # an expired token is told from one that never was for a week
-_PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)
-_LISTS = {Purpose.APP: "sallyport app list", Purpose.SCRAPE: "sallyport metrics list"}
+_LISTS = {
+    Purpose.APP: "sallyport app list",
+    Purpose.SCRAPE: "sallyport metrics list",
+    Purpose.JOIN: "sallyport app list",
+}
 _TABLE = """\
 CREATE TABLE token (
   number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -44,8 +38,16 @@ CREATE TABLE token (
   expires REAL NOT NULL,
   bind_uid INTEGER,
   rotated REAL,
-  revoked REAL
+  revoked REAL,
+  used REAL
 ) STRICT"""
+_SINCE_2 = "ALTER TABLE token ADD COLUMN used REAL"
+_CONTENTS = Contents(
+    "tokens",
+    "restore the file, or move it away and issue new tokens",
+    (_TABLE,),
+    (_SINCE_2,),
+)
 _COLUMNS = "number, digest, name, purpose, created, expires, bind_uid, rotated, revoked"
 
 
@@ -53,7 +55,7 @@ class TokenFile:
     """The tokens that are on the disk; `entropy(n)` returns n random octets."""
 
     def __init__(self, path: Path, limits: Limits, entropy: Callable[[int], bytes]) -> None:
-        self._path = path
+        self._file = DatabaseFile(path, _CONTENTS, limits.token_busy_s)
         self._limits = limits
         self._entropy = entropy
 
@@ -63,9 +65,9 @@ class TokenFile:
         Raises:
             BindError: the file cannot be used; a `BusyError` where that may pass.
         """
-        if not self._path.exists(follow_symlinks=False):
+        if not self._file.is_there:
             return {}
-        async with self._opened() as db:
+        async with self._file.opened() as db:
             return await _all(db)
 
     async def issue(self, wanted: Wanted, now: float) -> Issued:
@@ -75,13 +77,36 @@ class TokenFile:
             ConfigError: its life is too long, or there are `limits.tokens` already.
             BindError: the file cannot be used.
         """
-        ttl_s = self._limits.token_ttl_s if wanted.ttl_s is None else wanted.ttl_s
-        if not 0 < ttl_s <= self._limits.token_most_ttl_s:
-            most = f"{self._limits.token_most_ttl_s / 86400:g} days"
+        default_s, most_s = self._lives(wanted.purpose)
+        ttl_s = default_s if wanted.ttl_s is None else wanted.ttl_s
+        if not 0 < ttl_s <= most_s:
+            most = f"{most_s / 86400:g} days"
             raise ConfigError(f"a token lives longer than 0 s and {most} at most; shorten --ttl")
-        async with self._changing() as db:
+        async with self._file.changing() as db:
             await self._make_room(db, now)
             return await self._insert(db, wanted, now, now + ttl_s)
+
+    async def look_up(self, secret: str, app: str | None, now: float) -> Token:
+        """Return the token to join that `secret` is, for `app` if that is not None.
+
+        Raises:
+            JoinError: it opens no enrolment, or not of this app.
+            BindError: the file cannot be used.
+        """
+        return _joining((await self.read()).get(digest(secret)), app, now)
+
+    async def redeem(self, secret: str, app: str | None, now: float) -> Token:
+        """Use the token to join that `secret` is: of any number at once, one succeeds.
+
+        Raises:
+            JoinError: as `look_up`, or it was used meanwhile.
+            BindError: the file cannot be used.
+        """
+        await self.look_up(secret, app, now)  # guesses never take the writer's lock
+        async with self._file.changing() as db:
+            token = _joining((await _all(db)).get(digest(secret)), app, now)
+            await db.execute("UPDATE token SET used = ? WHERE number = ?", (now, _number(token)))
+            return msgspec.structs.replace(token, used=now)
 
     async def rotate(
         self, which: str, now: float, grace_s: float | None = None, purpose: Purpose = Purpose.APP
@@ -96,9 +121,9 @@ class TokenFile:
             BindError: the file cannot be used.
         """
         grace_s = self._limits.token_grace_s if grace_s is None else grace_s
-        async with self._changing() as db:
+        async with self._file.changing() as db:
             found = _named((await _all(db)).values(), which, purpose)
-            fresh = [token for token in found if not (token.revoked or token.rotated)]
+            fresh = [token for token in found if not (token.revoked or token.rotated or token.used)]
             old = _one(fresh, which, purpose)
             await self._make_room(db, now, kept=old)
             wanted = Wanted(name=old.name, purpose=old.purpose, bind_uid=old.bind_uid)
@@ -118,7 +143,7 @@ class TokenFile:
             UnknownTokenError: there is none.
             BindError: the file cannot be used.
         """
-        async with self._changing() as db:
+        async with self._file.changing() as db:
             found = _named((await _all(db)).values(), which, purpose)
             valid = [token for token in found if token.state(now) == "valid"]
             if not valid:
@@ -126,6 +151,13 @@ class TokenFile:
             rows = [(now, _number(token)) for token in valid]
             await db.executemany("UPDATE token SET revoked = ? WHERE number = ?", rows)
             return tuple(msgspec.structs.replace(token, revoked=now) for token in valid)
+
+    def _lives(self, purpose: Purpose) -> tuple[float, float]:
+        """Return the default and the longest life of a token, in seconds."""
+        limits = self._limits
+        if purpose is Purpose.JOIN:
+            return limits.join_token_ttl_s, limits.join_token_most_ttl_s
+        return limits.token_ttl_s, limits.token_most_ttl_s
 
     async def _make_room(
         self, db: aiosqlite.Connection, now: float, kept: Token | None = None
@@ -160,120 +192,42 @@ class TokenFile:
         )  # fmt: skip
         return Issued(token, secret)
 
-    @asynccontextmanager
-    async def _changing(self) -> AsyncIterator[aiosqlite.Connection]:
-        self._create()
-        async with self._opened() as db:
-            await db.execute("BEGIN IMMEDIATE")
-            await _migrate(db)
-            yield db  # an error leaves without COMMIT: closing rolls back
-            await db.execute("COMMIT")
-
-    @asynccontextmanager
-    async def _opened(self) -> AsyncIterator[aiosqlite.Connection]:
-        try:
-            self._check()
-            connection = aiosqlite.connect(
-                f"{self._path.absolute().as_uri()}?mode=rw",
-                uri=True,
-                timeout=self._limits.token_busy_s,
-                isolation_level=None,
-            )
-            async with connection as db:
-                await _prepare(db)
-                yield db
-        except sqlite3.Error as error:
-            raise self._explained(error) from error
-        except _UnfitError as error:
-            raise BindError(f"the tokens in {self._path} are not used: {error}") from None
-        except OSError as error:
-            raise BindError(f"the tokens in {self._path}: {error.strerror}") from error
-
-    def _create(self) -> None:
-        """Make the file, empty and ours alone, where there is none: SQLite never creates it."""
-        folder = self._path.parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if self._path.exists(follow_symlinks=False):
-                return
-            # Of two that make it at once one waits for the other's locks, as later on.
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(self._path, flags, 0o600)
-        except OSError as error:
-            text = f"{self._path} cannot be made: {error.strerror}; name a writable --state"
-            raise BindError(text) from error
-        try:
-            os.fchmod(descriptor, 0o600)
-            owner = folder.stat()
-            if os.geteuid() == 0 and owner.st_uid:  # root at work for the appliance's own user
-                os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        finally:
-            os.close(descriptor)
-
-    def _check(self) -> None:
-        found = self._path.lstat()
-        if not stat.S_ISREG(found.st_mode):
-            raise _UnfitError("it is no regular file; move it away")
-        if found.st_mode & 0o077:
-            raise _UnfitError(f"other users may open it; chmod 600 {self._path}")
-        if found.st_uid not in {os.geteuid(), 0} and os.geteuid():
-            raise _UnfitError("it belongs to another user; chown it or move it away")
-
-    def _explained(self, error: sqlite3.Error) -> BindError:
-        code = getattr(error, "sqlite_errorcode", None) or 0
-        if code & 0xFF in _PASSING:
-            return BusyError(f"the tokens in {self._path} cannot be used now: {error}; try again")
-        return BindError(
-            f"the tokens in {self._path} cannot be used: {error};"
-            " restore the file, or move it away and issue new tokens"
-        )
-
-
-class _UnfitError(Exception):
-    """What is wrong with the file, and the cure."""
-
-
-async def _prepare(db: aiosqlite.Connection) -> None:
-    """Set what each connection sets, and refuse what is not our file, or not whole."""
-    [(version,)] = await db.execute_fetchall("PRAGMA user_version")
-    [(tables,)] = await db.execute_fetchall("SELECT count(*) FROM sqlite_schema")
-    if version > _SCHEMA:
-        raise _UnfitError(f"a newer version wrote it (schema {version}); use that version")
-    if not version and tables:
-        raise _UnfitError("it is another program's database; move it away")
-    [(verdict,)] = await db.execute_fetchall("PRAGMA quick_check(1)")
-    if verdict != "ok":
-        raise _UnfitError(f"it is damaged ({verdict}); restore it, or move it away")
-    await db.execute_fetchall("PRAGMA journal_mode = WAL")
-    await db.execute("PRAGMA synchronous = FULL")
-
-
-async def _migrate(db: aiosqlite.Connection) -> None:
-    [(version,)] = await db.execute_fetchall("PRAGMA user_version")
-    if not version:
-        await db.execute(_TABLE)
-        await db.execute(f"PRAGMA user_version = {_SCHEMA}")
-
 
 async def _all(db: aiosqlite.Connection) -> dict[bytes, Token]:
-    [(version,)] = await db.execute_fetchall("PRAGMA user_version")
+    version = await version_of(db)
     if not version:
         return {}
-    rows = await db.execute_fetchall(f"SELECT {_COLUMNS} FROM token ORDER BY number")  # noqa: S608 - a constant
+    used = "used" if version >= _CONTENTS.schema else "NULL"
+    rows = await db.execute_fetchall(f"SELECT {_COLUMNS}, {used} FROM token ORDER BY number")  # noqa: S608 - constants
     try:
         return {bytes(row[1]): _token(*row) for row in rows}
     except ValueError as error:
-        raise _UnfitError(f"it is damaged ({error}); restore it, or move it away") from None
+        raise UnfitError(f"it is damaged ({error}); restore it, or move it away") from None
 
 
 def _token(  # noqa: PLR0913, PLR0917 - the columns
     number: int, _digest: bytes, name: str, purpose: str, created: float, expires: float,
-    bind_uid: int | None, rotated: float | None, revoked: float | None,
+    bind_uid: int | None, rotated: float | None, revoked: float | None, used: float | None,
 ) -> Token:  # fmt: skip
     return Token(
         id=f"{name}.{number}", name=name, created=created, expires=expires,
         purpose=Purpose(purpose), bind_uid=bind_uid, rotated=rotated, revoked=revoked,
+        used=used,
     )  # fmt: skip
+
+
+def _joining(token: Token | None, app: str | None, now: float) -> Token:
+    """Return `token` where it opens an enrolment of `app`; raises `JoinError`."""
+    again = "ask the admin for another (`sallyport app join`)"
+    if token is None or token.purpose is not Purpose.JOIN:
+        raise JoinError(f"no such join token; {again}")
+    state = token.state(now)
+    if state != "valid":
+        said = {"used": "was used already: it is good for once", "revoked": "was revoked"}
+        raise JoinError(f"the join token {token.id} {said.get(state, 'has expired')}; {again}")
+    if app is not None and token.name != app:
+        raise JoinError(f"the join token {token.id} is for another app; {again}")
+    return token
 
 
 def _number(token: Token) -> int:

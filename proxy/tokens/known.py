@@ -15,7 +15,7 @@ from typing import Annotated, Literal, override
 
 from msgspec import Meta, Struct
 
-from proxy.errors import BindError, ConfigError
+from proxy.errors import ConfigError, ProxyError
 from rules.decision import Reason
 
 PREFIX = "spt_"
@@ -23,14 +23,18 @@ SECRET_OCTETS = 32
 _NAME_CHARACTERS = 64
 _MOST_UID = 2**32 - 2  # -1 is no user: chown(2)
 
-type State = Literal["valid", "expired", "revoked"]
+type State = Literal["valid", "expired", "revoked", "used"]
 
 
 class Purpose(StrEnum):
-    """What a token is good for; one for apps opens no metrics, one for scraping is no app."""
+    """What a token is good for; one for apps opens no metrics, one for scraping is no app.
+
+    One to join is good for one certificate of its app (`sallyport enroll`) and names nobody.
+    """
 
     APP = "app"
     SCRAPE = "scrape"
+    JOIN = "join"
 
 
 class Token(Struct, frozen=True, kw_only=True):
@@ -38,7 +42,8 @@ class Token(Struct, frozen=True, kw_only=True):
 
     `name` is what `identity: [{token: NAME}]` says; `id` is `NAME.NUMBER` and never used twice.
     `bind_uid` is the only uid whose processes may use it.  `rotated` is when a newer secret took
-    its place: it is then good until `expires`, the end of the grace.
+    its place: it is then good until `expires`, the end of the grace.  `used` is when one to join
+    was redeemed: it is good for nothing from then on.
     """
 
     id: str
@@ -49,11 +54,14 @@ class Token(Struct, frozen=True, kw_only=True):
     bind_uid: int | None = None
     rotated: float | None = None
     revoked: float | None = None
+    used: float | None = None
 
     def state(self, now: float) -> State:
         """Return what it is worth at `now`: revoked stays revoked after it has expired."""
         if self.revoked is not None:
             return "revoked"
+        if self.used is not None:
+            return "used"
         return "valid" if now < self.expires else "expired"
 
 
@@ -79,8 +87,8 @@ class Issued(Struct, frozen=True):
         return f"Issued({self.token!r}, ..., {self.replaced!r})"
 
 
-class BusyError(BindError):
-    """The file cannot be read now and may be soon: another writer, or a full disk."""
+class JoinError(ProxyError):
+    """A secret that opens no enrolment; the text says why, and is for who showed it."""
 
 
 class UnknownTokenError(ConfigError):
@@ -127,7 +135,7 @@ class Tokens:
             return Reason.IDENTITY_UNKNOWN
         if token.revoked is not None:
             return Reason.REVOKED
-        return token if now < token.expires else Reason.IDENTITY_UNKNOWN
+        return token if token.state(now) == "valid" else Reason.IDENTITY_UNKNOWN
 
     def explain(self, secret: str, now: float) -> str:
         """Return what there is to say of a secret that was refused; never the secret itself."""
@@ -137,6 +145,10 @@ class Tokens:
         state = token.state(now)
         if state == "revoked":
             return f"the token {token.id} was revoked; ask the admin for another"
+        if state == "used":
+            return f"the token {token.id} was used to enrol, and is good for once"
+        if token.purpose is Purpose.JOIN:
+            return f"the token {token.id} is for `sallyport enroll` alone"
         if state == "valid":
             return f"the token {token.id} is not for this app, listener or user"
         if token.rotated is not None:

@@ -1,5 +1,6 @@
 """Tokens on the disk: what is written stays, what is no such file is never used or overwritten."""
 
+import asyncio
 import os
 import signal
 import sqlite3
@@ -11,10 +12,11 @@ from threading import Event, Thread
 
 import pytest
 
+from proxy.database.live import BusyError
 from proxy.errors import BindError, ConfigError
 from proxy.limits import Limits
 from proxy.tokens.file import TokenFile
-from proxy.tokens.known import BusyError, Purpose, UnknownTokenError, Wanted, digest
+from proxy.tokens.known import JoinError, Purpose, Token, UnknownTokenError, Wanted, digest
 
 ROOT = Path(__file__).parents[3]
 DAY_S = 86400.0
@@ -212,7 +214,7 @@ async def test_a_damaged_page_is_noticed(tmp_path: Path) -> None:
     ("statements", "words"),
     [
         (["CREATE TABLE a (b)"], "another program's"),
-        (["PRAGMA user_version = 2"], "newer version"),
+        (["PRAGMA user_version = 99"], "newer version"),
         (
             [
                 f"CREATE TABLE token ({COLUMNS})",
@@ -359,3 +361,67 @@ async def test_kill_9_right_after_a_secret_was_shown_loses_nothing(tmp_path: Pat
         child.wait()
     known = await made(tmp_path).read()
     assert known[digest(secret)].name == "coder"
+
+
+JOIN = Wanted(name="coder", purpose=Purpose.JOIN)
+
+
+async def test_a_join_token_lives_for_minutes_and_a_day_at_most(tmp_path: Path) -> None:
+    file = made(tmp_path)
+    assert (await file.issue(JOIN, 0.0)).token.expires == 600.0
+    with pytest.raises(ConfigError, match="1 days"):
+        await file.issue(Wanted(name="coder", purpose=Purpose.JOIN, ttl_s=DAY_S + 1), 0.0)
+
+
+async def test_a_join_token_is_redeemed_once(tmp_path: Path) -> None:
+    file = made(tmp_path)
+    secret = (await file.issue(JOIN, 0.0)).secret
+    assert (await file.look_up(secret, "coder", 1.0)).state(1.0) == "valid"
+    used = await file.redeem(secret, "coder", 2.0)
+    assert (used.used, used.state(2.0)) == (2.0, "used")
+    with pytest.raises(JoinError, match=r"coder\.1 was used already"):
+        await file.redeem(secret, "coder", 3.0)
+    assert [each.used for each in (await file.read()).values()] == [2.0]
+
+
+async def test_of_twenty_that_redeem_at_once_one_succeeds(tmp_path: Path) -> None:
+    secret = (await made(tmp_path).issue(JOIN, 0.0)).secret
+    tries = [made(tmp_path).redeem(secret, None, 1.0) for _ in range(20)]
+    results = await asyncio.gather(*tries, return_exceptions=True)
+    assert sum(isinstance(each, Token) for each in results) == 1
+    assert sum(isinstance(each, JoinError) for each in results) == 19
+
+
+async def test_what_opens_no_enrolment_says_why(tmp_path: Path) -> None:
+    file = made(tmp_path)
+    app, join = await file.issue(CODER, 0.0), await file.issue(JOIN, 0.0)
+    revoked = await file.issue(JOIN, 0.0)
+    await file.revoke(revoked.token.id, 1.0)
+    refused = [
+        (app.secret, "coder", 1.0, "no such join token"),
+        ("spt_none", "coder", 1.0, "no such join token"),
+        (join.secret, "box", 1.0, "is for another app"),
+        (join.secret, "coder", 600.0, "has expired"),
+        (revoked.secret, "coder", 1.0, "was revoked"),
+    ]
+    for secret, name, now, why in refused:
+        with pytest.raises(JoinError, match=why) as caught:
+            await file.redeem(secret, name, now)
+        assert secret not in str(caught.value)
+    assert (await file.redeem(join.secret, "coder", 1.0)).id == join.token.id
+
+
+async def test_a_file_of_the_schema_before_is_read_and_brought_up_when_it_is_changed(
+    tmp_path: Path,
+) -> None:
+    file = made(tmp_path)
+    issued = await file.issue(CODER, 0.0)
+    path = tmp_path / "s" / "sallyport.sqlite"
+    with sqlite3.connect(path) as db:
+        db.execute("ALTER TABLE token DROP COLUMN used")
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    assert [each.id for each in (await file.read()).values()] == [issued.token.id]
+    joined = await file.issue(JOIN, 0.0)
+    assert (await file.redeem(joined.secret, "coder", 1.0)).used == 1.0
+    assert len(await file.read()) == 2

@@ -177,3 +177,16 @@ def test_what_no_token_can_be_is_refused(fields: dict[str, object]) -> None:
 
 def test_a_token_is_for_an_app_unless_it_says_otherwise() -> None:
     assert msgspec.convert({"name": "coder"}, Wanted).purpose is Purpose.APP
+
+
+def test_a_token_to_join_that_was_used_is_found_no_more_and_says_so() -> None:
+    tokens = Tokens(lambda: 0.0)
+    join = token(purpose=Purpose.JOIN)
+    tokens.use({digest(SECRET): join}, 1.0)
+    assert tokens.find(SECRET, 1.0) == join
+    assert not tokens.any_for_apps
+    assert "for `sallyport enroll` alone" in tokens.explain(SECRET, 1.0)
+    tokens.use({digest(SECRET): msgspec.structs.replace(join, used=1.0)}, 1.0)
+    assert tokens.find(SECRET, 1.0) is Reason.IDENTITY_UNKNOWN
+    assert "was used to enrol" in tokens.explain(SECRET, 1.0)
+    assert tokens.all()[0].state(1.0) == "used"

@@ -47,7 +47,7 @@ def clock() -> Clock:
 async def live(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[LiveTokens]:
-    monkeypatch.setattr("proxy.tokens.live.TICK_S", 0.05)
+    monkeypatch.setattr("proxy.database.live.TICK_S", 0.05)
     made = LiveTokens(tmp_path / "sallyport.sqlite", Limits(token_busy_s=0.1), clock, os.urandom)
     await made.open()
     yield made
