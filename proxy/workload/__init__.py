@@ -1,0 +1,1 @@
+"""The appliance's side of the issuer: who may ask it for what, and its life."""
