@@ -17,6 +17,7 @@ from proxy.resolver.doh_http2 import Endings, Http2
 from proxy.resolver.doh_request import DohRequest
 from proxy.resolver.query import Resolver
 from proxy.transport.listen import Listener
+from proxy.transport.presented import chain_of
 from proxy.wire.h2_block import BlockMemory
 
 ALPN = ("h2", "http/1.1")
@@ -121,7 +122,8 @@ class Doh(asyncio.Protocol):
             self._transport.abort()
             return
         local = transport.get_extra_info("sockname")
-        self._exchange = Exchange(self._plane.context, peer, local, self._listener.name)
+        chain = chain_of(transport)
+        self._exchange = Exchange(self._plane.context, peer, local, self._listener.name, chain)
         self._app = self._exchange.app
         has_share = self._listener.claim(self._app, self._limits.dns_tcp_connections_per_app)
         if not has_share:

@@ -23,6 +23,7 @@ CHALLENGES = (
     (b"www-authenticate", b'Bearer realm="sallyport", error="invalid_token"'),
     (b"www-authenticate", b'Basic realm="sallyport", charset="UTF-8"'),
 )
+_UNAUTHORIZED = 401
 PHRASES = {
     200: b"OK",
     400: b"Bad Request",
@@ -83,16 +84,16 @@ def http_refusal(refusal: HttpRefusal, *, is_head: bool = False) -> Answer:
     return _problem(refusal.status, content, refusal.fields, is_head=is_head)
 
 
-def unauthorized(problem: Problem, refusal_id: str, *, is_head: bool = False) -> Answer:
-    """Return the response to a credential that names nobody."""
+def turned_away(problem: Problem, refusal_id: str, *, is_head: bool = False) -> Answer:
+    """Return the response to what was presented and names nobody: a 401 asks for a token."""
     reason = problem.reason
     fields = (
-        *CHALLENGES,
+        *(CHALLENGES if problem.status == _UNAUTHORIZED else ()),
         (b"proxy-status", f'sallyport; error=http_request_denied; details="{reason}"'.encode()),
         (b"x-deny-reason", reason.encode()),
     )
     phrase = f"sallyport {reason} {refusal_id}".encode()
-    return _problem(401, msgspec.json.encode(problem), fields, phrase, is_head=is_head)
+    return _problem(problem.status, msgspec.json.encode(problem), fields, phrase, is_head=is_head)
 
 
 def explained(problem: Problem, *, is_head: bool = False) -> Answer:

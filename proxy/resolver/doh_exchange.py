@@ -1,14 +1,15 @@
 """Requests of one DoH connection to their answers: who asks, of what, and what DNS says.
 
 The order is that of what may be told: whether the authority is ours, whether a page asks, who
-asks, and only then the query.  A credential that is presented and names nobody is a 401, never
-a fall-back to ambient evidence.
+asks, and only then the query.  A token that is presented and names nobody is a 401, such a
+certificate a 403; never is there a fall-back to ambient evidence.
 """
 
 from ipaddress import IPv6Address
 
 from msgspec import Struct, structs
 
+from proxy.certificates.known import Chain
 from proxy.errors import PeerError
 from proxy.identify import Identifier
 from proxy.limits import Limits
@@ -22,7 +23,7 @@ from proxy.resolver.doh_answer import (
     explained,
     fresh_s,
     http_refusal,
-    unauthorized,
+    turned_away,
 )
 from proxy.resolver.doh_request import DohRequest, HttpRefusal, too_long
 from proxy.resolver.hits import Hit, Table
@@ -41,6 +42,9 @@ _OURS = frozenset({DomainName("localhost"), DomainName(OUR_ZONE)})
 _NO_AUTHORITY = b"\n"  # which no field of HTTP holds
 _ANSWER_OCTETS = 65535  # RFC 1035, section 4.2.2
 _TWO = Decision(Verdict.DENY, Reason.IDENTITY_UNKNOWN, text="send one Authorization field")
+_UNREADABLE = Decision(
+    Verdict.DENY, Reason.IDENTITY_UNKNOWN, text="the credential is neither Basic nor Bearer"
+)
 _NO_QUERY = HttpRefusal(400, "the content is no DNS query")
 _NOT_OURS = HttpRefusal(421, "name the listener by its address, localhost or sallyport.internal")
 _UNKNOWN_ID = HttpRefusal(404, "no such refusal of this app, or it is too long ago")
@@ -57,15 +61,24 @@ class DohContext(Struct, frozen=True):
 
 
 class Exchange:
-    """One connection from `peer` to our socket `local`, at the listener of that name."""
+    """One connection from `peer` to our socket `local`, at the listener of that name.
+
+    `chain` are the verified certificates that were presented when it began.
+    """
 
     def __init__(
-        self, context: DohContext, peer: SocketAddress, local: SocketAddress, listener: str
+        self,
+        context: DohContext,
+        peer: SocketAddress,
+        local: SocketAddress,
+        listener: str,
+        chain: Chain = (),
     ) -> None:
         """Identify before the first octet is read: the peer's socket may be gone later."""
         self._context = context
         self._ends = (peer, local)
         self._listener = listener
+        self._chain = chain
         self._name = _address(local)
         self._authority = _NO_AUTHORITY  # the last that was ours
         self._presented: tuple[bytes, ...] = ()
@@ -75,8 +88,8 @@ class Exchange:
 
     @property
     def app(self) -> str:
-        """The app that ambient evidence names."""
-        return self._ambient.app
+        """The app that it is without any token."""
+        return self._principal.app
 
     def begin(self) -> None:
         """Begin a turn of the loop: look at the clock, at the rules and at the hits."""
@@ -84,7 +97,8 @@ class Exchange:
             self._identify()
         resolver = self._context.resolver
         self._now = resolver.now()
-        self._table: Table = resolver.hits.table(self._ambient, "doh")
+        # Nothing is ever served to a stranger whose certificate names nobody: nor is it hit.
+        self._table: Table = resolver.hits.table(self._principal, "doh")
 
     def find(self, request: DohRequest, wire: bytes) -> Hit | None:
         """Return what answers the usual `request` for `wire` at once; for this turn only."""
@@ -107,7 +121,7 @@ class Exchange:
             return http_refusal(too_long(), is_head=is_head)
         wire = content if request.wire is None else request.wire
         if isinstance(shown, Decision):
-            return self._turn_away(shown, wire, is_head=is_head)
+            return self._turn_away(shown, request, wire)
         reply = self._serve(wire, shown)
         if isinstance(reply, Miss):
             return reply
@@ -117,13 +131,19 @@ class Exchange:
 
     async def finish(self, miss: Miss) -> Message:
         """Return the answer to a miss."""
-        reply = await self._context.resolver.finish(miss)
+        resolver = self._context.resolver
+        reply = await resolver.finish(miss)
+        if self._chain and self._epoch != self._context.identifier.epoch:
+            self._identify()
+            found = self._ambient
+            if isinstance(found, Decision):  # of a token too: both must name the asker
+                reply = resolver.withdraw(miss, found)
         return Message(reply, fresh_s(reply))
 
     def _serve(self, wire: bytes, principal: Principal) -> bytes | Miss | None:
         resolver = self._context.resolver
         table = self._table
-        if principal is not self._ambient:
+        if principal is not self._principal:
             table = resolver.hits.table(principal, "doh")
         return table.answer(wire, self._now) or resolver.serve(wire, self._asker(principal))
 
@@ -133,8 +153,15 @@ class Exchange:
     def _identify(self) -> None:
         identifier = self._context.identifier
         self._epoch = identifier.epoch
-        self._ambient = identifier.tcp(*self._ends, self._listener)
-        self._presented, self._shown = (), self._ambient
+        found = identifier.connected(*self._ends, self._listener, self._chain)
+        self._ambient = self._shown = found
+        self._presented = ()
+        self._principal = self._stranger() if isinstance(found, Decision) else found
+
+    def _stranger(self) -> Principal:
+        """Return the principal of what was presented, where it counts for nobody."""
+        identifier, has_token = self._context.identifier, bool(self._presented)
+        return identifier.presented_unknown(chain=self._chain, has_token=has_token)
 
     def _who(self, values: tuple[bytes, ...]) -> Principal | Decision:
         """Return who presents these values of Authorization; the last is remembered."""
@@ -150,32 +177,33 @@ class Exchange:
             return self._ambient
         if len(values) > 1:  # RFC 9110, section 11.6.2: it is no list
             return _TWO
-        identifier = self._context.identifier
         credential = read_credential(values[0])
         if credential is None:
-            shown: Principal | Reason = Reason.IDENTITY_UNKNOWN
-        else:
-            shown = identifier.presented(credential, self._ambient, *self._ends, self._listener)
-        if isinstance(shown, Principal):
-            return shown
-        return Decision(Verdict.DENY, shown, text=identifier.explain(credential))
+            return _UNREADABLE
+        return self._context.identifier.presented(
+            credential, self._ambient, *self._ends, self._listener, self._chain
+        )
 
-    def _turn_away(self, decision: Decision, wire: bytes, *, is_head: bool) -> Answer:
-        context = self._context
-        nobody = context.identifier.presented_unknown()
+    def _turn_away(self, decision: Decision, request: DohRequest, wire: bytes) -> Answer:
+        context, is_head = self._context, request.is_head
+        nobody = self._stranger()
         try:
             unique = context.resolver.turn_away(wire, self._asker(nobody), decision)
         except QueryError:
             return http_refusal(_NO_QUERY, is_head=is_head)
         found = context.refusals.get(nobody.app, unique)
         assert found is not None  # noqa: S101 - it was remembered just now; for the type checker
-        told = structs.replace(_told(found), status=401)
-        return unauthorized(told, unique, is_head=is_head)
+        told = _told(found)
+        if self._presented or context.identifier.wants_token(nobody):
+            told = structs.replace(told, status=401)
+        return turned_away(told, unique, is_head=is_head)
 
     def _why(self, shown: Principal | Decision, unique: str, *, is_head: bool) -> Answer:
         """Answer /why/ID as `http://sallyport.internal/why/ID` does: an app's own refusals."""
-        if isinstance(shown, Decision):
+        if isinstance(shown, Decision) and self._presented:
             return http_refusal(HttpRefusal(401, shown.text, CHALLENGES), is_head=is_head)
+        if isinstance(shown, Decision):
+            return http_refusal(HttpRefusal(403, shown.text), is_head=is_head)
         found = self._context.refusals.get(shown.app, unique)
         if found is None:
             return http_refusal(_UNKNOWN_ID, is_head=is_head)

@@ -1,8 +1,8 @@
 """DoT: DNS over TLS (RFC 7858; RFC 8310).
 
 The loop speaks TLS: a connection is made here once its handshake is over, and its bounds are the
-listener's.  Who asks is told by the TCP connection below.  What is answered is padded where the
-query is (RFC 8467), so that lengths tell little of the name.
+listener's.  Who asks is told by the client's certificate, or by the TCP connection below.  What is
+answered is padded where the query is (RFC 8467), so that lengths tell little of the name.
 """
 
 from typing import override

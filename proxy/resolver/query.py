@@ -164,6 +164,20 @@ class Resolver:
         question = Question(principal, query.name, query.rtype)
         return self._authorizer.record(self._flow(principal, asker), question, decision)
 
+    def refuse(self, wire: bytes, asker: Asker, decision: Decision) -> bytes | None:
+        """Return the reply where `asker` is refused before any rule is asked; None: no reply."""
+        principal = asker.principal or UNKNOWN
+        try:
+            query = read_query(wire, encrypted=asker.is_encrypted)
+        except QueryError as error:
+            return self._malformed(error, asker)
+        question = Question(principal, query.name, query.rtype)
+        return self._refuse(query, self._flow(principal, asker), question, decision, asker)
+
+    def withdraw(self, miss: Miss, decision: Decision) -> bytes:
+        """Return the reply to a miss whose asker is not who it was any more."""
+        return self._refuse(miss.query, miss.flow, miss.question, decision, miss.asker)
+
     def hit_bound(self, bound: str, times: int = 1) -> None:
         """Count that a named limit was met."""
         self._metrics.bounds.add(bound, n=times)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import cast, override
 
+from proxy.certificates.known import Chain
 from proxy.errors import PeerError
 from proxy.identify import Identifier
 from proxy.limits import Limits
@@ -17,11 +18,16 @@ from proxy.resolver.message import STREAM_OCTETS
 from proxy.resolver.query import Miss, Resolver
 from proxy.transport.listen import Listener
 from proxy.transport.peer import SocketAddress
+from proxy.transport.presented import chain_of
 from proxy.wire.framing import Deframer, frame
+from rules.decision import Decision, Reason, Verdict
 from rules.facts import Principal
 
 _TURN = 16  # queries of one connection a turn of the loop: 1 ms in which the others wait
 _HITS = 1024  # the same of queries that were answered within this second
+
+
+_CHANGED = Decision(Verdict.DENY, Reason.GENERATION_CHANGED)
 
 
 class DnsStream(asyncio.Protocol, ABC):
@@ -34,6 +40,8 @@ class DnsStream(asyncio.Protocol, ABC):
         self._resolver = resolver
         self._identifier = identifier
         self._limits = limits
+        self._chain: Chain = ()
+        self._denial: Decision | None = None  # of its certificate: nothing is answered
         self._deframer = Deframer(STREAM_OCTETS)
         self._waiting: deque[bytes] = deque()  # read, not yet served: bounded by one read
         self._pending: set[asyncio.Task[None]] = set()
@@ -55,6 +63,7 @@ class DnsStream(asyncio.Protocol, ABC):
             self._transport.abort()
             return
         self._ends = (peer, transport.get_extra_info("sockname"))
+        self._chain = chain_of(transport)
         self._app = self._identify().app  # whose share of the connections it is
         has_share = self._listener.claim(self._app, self._limits.dns_tcp_connections_per_app)
         if not has_share:
@@ -131,10 +140,14 @@ class DnsStream(asyncio.Protocol, ABC):
 
     def _identify(self) -> Principal:
         """Learn who asks by the rules of now: they may have given the evidence to another app."""
-        self._epoch = self._identifier.epoch
-        principal = self._identifier.tcp(*self._ends, self._listener.name)
-        self._asker = self.asker(principal, self._ends[0])
-        return principal
+        identifier, chain = self._identifier, self._chain
+        self._epoch = identifier.epoch
+        found = identifier.connected(*self._ends, self._listener.name, chain)
+        self._denial = found if isinstance(found, Decision) else None
+        if isinstance(found, Decision):
+            found = identifier.presented_unknown(chain=chain, has_token=False)
+        self._asker = self.asker(found, self._ends[0])
+        return found
 
     def _take_turn(self, replies: list[bytes]) -> None:
         """Put the replies to what waits into `replies`, until the turn is over."""
@@ -142,7 +155,8 @@ class DnsStream(asyncio.Protocol, ABC):
             self._identify()
         asker = self._asker
         hits = self._resolver.hits.table(asker.principal, asker.transport)
-        answer, now, waiting = hits.answer, self._resolver.now(), self._waiting
+        answer = hits.answer if self._denial is None else _nothing
+        now, waiting = self._resolver.now(), self._waiting
         served = 0
         for _ in range(min(len(waiting), _HITS)):
             reply = answer(waiting[0], now)
@@ -156,6 +170,8 @@ class DnsStream(asyncio.Protocol, ABC):
                 replies += (len(reply).to_bytes(2), reply)
 
     def _served(self, wire: bytes) -> bytes | None:
+        if self._denial is not None:
+            return self._resolver.refuse(wire, self._asker, self._denial)
         reply = self._resolver.serve(wire, self._asker)
         if isinstance(reply, Miss):
             self._start(self._finish(reply))
@@ -176,8 +192,11 @@ class DnsStream(asyncio.Protocol, ABC):
 
     async def _finish(self, miss: Miss) -> None:
         reply = await self._resolver.finish(miss)
-        if not self._transport.is_closing():
-            self._transport.write(frame(reply))
+        if self._transport.is_closing():
+            return
+        if self._epoch != self._identifier.epoch and self._identify() != miss.asker.principal:
+            reply = self._resolver.withdraw(miss, self._denial or _CHANGED)
+        self._transport.write(frame(reply))
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._pending.discard(task)
@@ -193,3 +212,7 @@ class DnsStream(asyncio.Protocol, ABC):
             self._transport.abort()
             return
         self._timer = self._loop.call_later(max(left, 0.05), self._idle)
+
+
+def _nothing(_wire: bytes, _now: float) -> None:
+    """Answer no query by what was answered before: its asker counts for nobody."""

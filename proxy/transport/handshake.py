@@ -11,36 +11,56 @@ import errno
 import socket
 import ssl
 from collections.abc import Callable
+from typing import Literal
+
+from msgspec import Struct
+
+from proxy.transport.peer import SocketAddress
+from proxy.transport.server_tls import LAST, Last, ServerTls
 
 _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _REST_S = 1.0  # asyncio's ACCEPT_RETRY_DELAY: what is out of reach now may be there then
+_LINGER_S = 1.0  # for what was said last to be read; nginx lingering_timeout 5
 _ACCEPTS = 64  # connections a wake-up, so that a flood does not hold the loop
 
 
-class Handshakes:
-    """Accepts from `sock` and makes a protocol by `factory` for each handshake that succeeds.
+type Outcome = Literal["done", "certificate", "failed", "timeout"]
 
-    `most` handshakes may be under way, each for `wait_s` seconds; `at_most` is called with
-    "tls_handshakes" or "tls_handshake_s" when either bound was hit.
+
+class Unverified(Struct, frozen=True):
+    """A client whose certificate did not hold; `text` is what OpenSSL says of it."""
+
+    peer: SocketAddress
+    local: SocketAddress
+    text: str
+
+
+class ListenerTls(Struct, frozen=True):
+    """TLS of a listener: so many handshakes at once, each of so many seconds at most.
+
+    `at_bound` is called with "tls_handshakes" or "tls_handshake_s" when either was hit, `counted`
+    with what became of each handshake, `unverified` with each that a certificate ended.
     """
 
+    tls: ServerTls
+    handshakes: int
+    handshake_s: float
+    at_bound: Callable[[str], None]
+    counted: Callable[[Outcome], None] = lambda _: None
+    unverified: Callable[[Unverified], None] = lambda _: None
+
+
+class Handshakes:
+    """Accepts from `sock` and makes a protocol by `factory` for each handshake that succeeds."""
+
     def __init__(
-        self,
-        sock: socket.socket,
-        context: ssl.SSLContext,
-        factory: Callable[[], asyncio.BaseProtocol],
-        *,
-        most: int,
-        wait_s: float,
-        at_bound: Callable[[str], None],
+        self, sock: socket.socket, factory: Callable[[], asyncio.BaseProtocol], tls: ListenerTls
     ) -> None:
         self._socket = sock
-        self._context = context
         self._factory = factory
-        self._most = most
-        self._wait_s = wait_s
-        self._at_bound = at_bound
+        self._tls = tls
         self._under_way: dict[asyncio.Task[None], socket.socket] = {}  # the oldest first
+        self._lingering: dict[socket.socket, asyncio.TimerHandle] = {}  # the oldest first
         self._loop = asyncio.get_running_loop()
         self._is_open = False
 
@@ -63,11 +83,13 @@ class Handshakes:
         self._socket.close()
         for task in tuple(self._under_way):
             self._end(task)
+        for spare in tuple(self._lingering):
+            self._let_go(spare)
 
     def _accept(self) -> None:
         for _ in range(_ACCEPTS):
             try:
-                connection, _peer = self._socket.accept()
+                connection, peer = self._socket.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -76,11 +98,11 @@ class Handshakes:
                 return
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if len(self._under_way) >= self._most:
-                self._at_bound("tls_handshakes")
+            if len(self._under_way) >= self._tls.handshakes:
+                self._tls.at_bound("tls_handshakes")
                 self._end(next(iter(self._under_way)))
             # Begun here and not in the next turn of the loop: 5 % of a handshake.
-            work = self._handshake(connection)
+            work = self._handshake(connection, peer)
             task = asyncio.Task(work, loop=self._loop, eager_start=True)
             self._under_way[task] = connection
             task.add_done_callback(self._ended)
@@ -94,19 +116,49 @@ class Handshakes:
         if self._is_open:
             self._loop.add_reader(self._socket.fileno(), self._accept)
 
-    async def _handshake(self, connection: socket.socket) -> None:
+    async def _handshake(self, connection: socket.socket, peer: SocketAddress) -> None:
+        tls = self._tls
+        outcome: Outcome = "failed"
+        last = Last(connection)
+        LAST.set(last)
+        local = connection.getsockname()  # while it is open
         try:
             await self._loop.connect_accepted_socket(
                 self._factory,
                 connection,
-                ssl=self._context,
-                ssl_handshake_timeout=self._wait_s,
+                ssl=tls.tls.current,
+                ssl_handshake_timeout=tls.handshake_s,
             )
+            outcome = "done"
         except ConnectionAbortedError:  # what the loop raises after `ssl_handshake_timeout`
-            self._at_bound("tls_handshake_s")
+            outcome = "timeout"
+            tls.at_bound("tls_handshake_s")
             connection.close()
+        except ssl.SSLCertVerificationError as error:
+            outcome = "certificate"
+            connection.close()
+            tls.unverified(Unverified(peer, local, error.verify_message))
         except OSError:  # ssl.SSLError is one: no TLS, no common version, or the peer has gone
             connection.close()
+        finally:
+            tls.counted(outcome)
+            if last.spare is not None:
+                self._linger(last.spare)
+
+    def _linger(self, spare: socket.socket) -> None:
+        """Close a connection whose handshake failed, a moment later: not with a reset."""
+        if not self._is_open:
+            spare.close()
+            return
+        if len(self._lingering) >= self._tls.handshakes:
+            self._let_go(next(iter(self._lingering)))
+        self._lingering[spare] = self._loop.call_later(_LINGER_S, self._let_go, spare)
+
+    def _let_go(self, spare: socket.socket) -> None:
+        timer = self._lingering.pop(spare, None)
+        if timer is not None:
+            timer.cancel()
+        spare.close()
 
     def _end(self, task: asyncio.Task[None]) -> None:
         connection = self._under_way.pop(task)

@@ -8,15 +8,13 @@ import asyncio
 import contextlib
 import errno
 import socket
-import ssl
 from collections.abc import Callable
+from functools import partial
 from ipaddress import ip_address
 from typing import cast
 
-from msgspec import Struct
-
 from proxy.errors import BindError
-from proxy.transport.handshake import Handshakes
+from proxy.transport.handshake import Handshakes, ListenerTls
 from proxy.transport.holder import holder
 
 BACKLOG = 1024  # nginx 511, Linux net.core.somaxconn 4096
@@ -79,18 +77,6 @@ def _explain(address: str, port: int, kind: socket.SocketKind, error: OSError) -
     return f"cannot bind {protocol} {address} port {port}: {error.strerror}; {advice}"
 
 
-class ListenerTls(Struct, frozen=True):
-    """TLS of a listener: so many handshakes at once, each of so many seconds at most.
-
-    `at_bound` is called with the name of the limit that was hit.
-    """
-
-    context: ssl.SSLContext
-    handshakes: int
-    handshake_s: float
-    at_bound: Callable[[str], None]
-
-
 class Listener:
     """One accepting socket with a bound on its open connections.
 
@@ -109,7 +95,7 @@ class Listener:
         limit: int,
         at_limit: Callable[[], None],
         name: str = "",
-        tls: "ListenerTls | None" = None,
+        tls: ListenerTls | None = None,
         counted: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self.socket = sock
@@ -135,11 +121,8 @@ class Listener:
     async def start(self) -> None:
         """Begin to accept."""
         if self._tls is not None:
-            tls = self._tls
-            self._handshakes = Handshakes(
-                self.socket, tls.context, lambda: self._factory(self),
-                most=tls.handshakes, wait_s=tls.handshake_s, at_bound=tls.at_bound,
-            )  # fmt: skip
+            make = partial(self._factory, self)
+            self._handshakes = Handshakes(self.socket, make, self._tls)
             self._handshakes.start()
             return
         loop = asyncio.get_running_loop()

@@ -15,6 +15,8 @@ import sys
 GROUPS = "X25519:P-256"  # RFC 8446, section 9.1: P-256 MUST, X25519 SHOULD; the faster one first
 ALONE = "X25519"
 _SSL_CTRL_SET_GROUPS_LIST = 92  # openssl/ssl.h
+_SSL_CTRL_SET_SESS_CACHE_MODE, _SSL_CTRL_GET_SESS_CACHE_MODE = 44, 45
+_SSL_SESS_CACHE_OFF = 0
 _PROOF = 5  # tickets that no one else asks for
 
 
@@ -26,16 +28,38 @@ def limit_groups(context: ssl.SSLContext) -> bool:
     return False
 
 
+def keep_no_sessions(context: ssl.SSLContext) -> bool:
+    """Let OpenSSL keep no session of TLS 1.2 to be resumed; return whether it obeyed.
+
+    Python cannot ask for this.  TLS 1.3 has tickets only, which Python can turn off.
+    """
+    found = _native(context)
+    if found is None:
+        return False
+    library, at = found
+    off = ctypes.c_long(_SSL_SESS_CACHE_OFF)
+    library.SSL_CTX_ctrl(at, _SSL_CTRL_SET_SESS_CACHE_MODE, off, None)
+    mode = library.SSL_CTX_ctrl(at, _SSL_CTRL_GET_SESS_CACHE_MODE, ctypes.c_long(0), None)
+    return bool(mode == _SSL_SESS_CACHE_OFF)
+
+
 def _set_groups(context: ssl.SSLContext) -> bool:
-    library = _library()
-    if library is None or sys.implementation.name != "cpython":
+    found = _native(context)
+    if found is None:
         return False
-    # struct PySSLContext { PyObject_HEAD; SSL_CTX *ctx; ... }, since Python 3.2
-    at = ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
-    if not at.value or not _is_of(context, library, at):
-        return False
+    library, at = found
     given = ctypes.c_char_p(GROUPS.encode())
     return bool(library.SSL_CTX_ctrl(at, _SSL_CTRL_SET_GROUPS_LIST, ctypes.c_long(0), given) == 1)
+
+
+def _native(context: ssl.SSLContext) -> tuple[ctypes.CDLL, ctypes.c_void_p] | None:
+    """Return OpenSSL and its own view of a context; None where they cannot be had."""
+    library = _library()
+    if library is None or sys.implementation.name != "cpython":
+        return None
+    # struct PySSLContext { PyObject_HEAD; SSL_CTX *ctx; ... }, since Python 3.2
+    at = ctypes.c_void_p.from_address(id(context) + object.__basicsize__)
+    return (library, at) if at.value and _is_of(context, library, at) else None
 
 
 def _library() -> ctypes.CDLL | None:

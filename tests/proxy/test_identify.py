@@ -1,5 +1,6 @@
 """Which app asks: order of the evidence, and what never counts as evidence."""
 
+import datetime as dt
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,17 +8,22 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from proxy.certificates.known import Certificates
+from proxy.certificates.revoked import Kind, Revocation, Revocations
+from proxy.certificates.trust import TrustBundles
 from proxy.identify import UNKNOWN, Identifier
 from proxy.limits import Limits
 from proxy.tokens.known import Token, Tokens, digest
-from proxy.transport.peer import PeerTable
+from proxy.transport.peer import PeerTable, SocketOwner
 from proxy.wire.credential import Credential
-from rules.decision import Reason
+from rules.decision import Decision, Reason
 from rules.facts import Evidence, Principal
-from rules.ruleset import App, IdentityLine, Ruleset
+from rules.ruleset import App, IdentityLine, Requirements, Ruleset
+from tests.certs.forgery import TRUST_DOMAIN, WHO, Forger
 
 MY_UID = Path("/proc/self").stat().st_uid
 TOKEN = (Evidence.TOKEN,)
+HERE = "127.0.0.1:3129"
 
 type Ends = tuple[tuple[str, int], tuple[str, int]]
 
@@ -72,7 +78,8 @@ class Desk:
         listener: str = "127.0.0.1:3128",
     ) -> Principal | Reason:
         credential = Credential("basic", user, secret)
-        return self.identifier.presented(credential, ambient, *pair, listener)
+        found = self.identifier.presented(credential, ambient, *pair, listener)
+        return found.reason if isinstance(found, Decision) else found
 
 
 def line(token: str, **keys: object) -> IdentityLine:
@@ -264,8 +271,8 @@ def test_without_tokens_every_credential_is_unknown(peers: PeerTable, pair: Ends
     identifier = Identifier(ruleset(coder=[line("t")]), peers)
     credential = Credential("bearer", "", "t")
     found = identifier.presented(credential, UNKNOWN, *pair, "127.0.0.1:3128")
-    assert found is Reason.IDENTITY_UNKNOWN
-    assert "no such token" in identifier.explain(credential)
+    assert isinstance(found, Decision)
+    assert (found.reason, found.text[:13]) == (Reason.IDENTITY_UNKNOWN, "no such token")
     assert not identifier.wants_token(UNKNOWN)
 
 
@@ -366,3 +373,213 @@ def test_the_epoch_changes_with_the_rules_and_with_the_tokens(peers: PeerTable) 
     before = alone.epoch
     alone.use(ruleset())
     assert alone.epoch != before
+
+
+# Certificates
+
+CERTIFIED = (Evidence.CERTIFICATE,)
+OTHER = f"spiffe://{TRUST_DOMAIN}/agent/other"
+AT = dt.datetime(2026, 5, 6, tzinfo=dt.UTC)
+
+
+class Court(Desk):
+    """A desk that knows certificates, of one authority."""
+
+    def __init__(self, peers: PeerTable, **lines: list[IdentityLine]) -> None:
+        super().__init__(peers, **lines)
+        self.at = AT.timestamp()
+        self.forger = Forger.loose(TRUST_DOMAIN, AT)
+        trust = TrustBundles()
+        trust.use({TRUST_DOMAIN: self.forger.anchors})
+        self.revocations = Revocations()
+        self.certificates = Certificates(
+            trust, self.revocations, Limits(), lambda: self.at, lambda _: None
+        )
+        self.identifier = Identifier(ruleset(**lines), peers, self.tokens, self.certificates)
+
+    def chain(self, spiffe_id: str = WHO) -> tuple[bytes, ...]:
+        return self.forger.good(spiffe_id).ders
+
+    def connected(
+        self, pair: Ends, spiffe_id: str = WHO, listener: str = HERE
+    ) -> Principal | Decision:
+        return self.identifier.connected(*pair, listener, self.chain(spiffe_id))
+
+    def both(
+        self, secret: str, pair: Ends, spiffe_id: str = WHO, listener: str = HERE
+    ) -> Principal | Decision:
+        """Present a token on a connection that presented a certificate."""
+        chain = self.chain(spiffe_id)
+        ambient = self.identifier.connected(*pair, listener, chain)
+        credential = Credential("bearer", "", secret)
+        return self.identifier.presented(credential, ambient, *pair, listener, chain)
+
+
+def spiffe(spiffe_id: str = WHO, **keys: object) -> IdentityLine:
+    return msgspec.convert({"id": "f:1", "spiffe": spiffe_id, **keys}, IdentityLine)
+
+
+def refused(found: Principal | Decision) -> tuple[Reason, str]:
+    assert isinstance(found, Decision)
+    return found.reason, found.text
+
+
+def test_a_certificate_names_the_app_of_its_spiffe_id(peers: PeerTable, pair: Ends) -> None:
+    court = Court(peers, coder=[spiffe()], other=[spiffe(OTHER)])
+    assert court.connected(pair) == Principal("coder", CERTIFIED)
+    assert court.connected(pair, OTHER) == Principal("other", CERTIFIED)
+
+
+def test_without_a_certificate_a_connection_is_whose_it_was(peers: PeerTable, pair: Ends) -> None:
+    court = Court(peers, me=[IdentityLine("f:1", uid=MY_UID)], coder=[spiffe()])
+    assert court.identifier.connected(*pair, HERE) == Principal("me", (Evidence.PROCESS,))
+
+
+def test_a_certificate_that_no_line_names_is_never_ambient(peers: PeerTable, pair: Ends) -> None:
+    """design.md, "Identity": a presented credential is never a fall-back to ambient evidence."""
+    court = Court(peers, me=[IdentityLine("f:1", uid=MY_UID)])
+    assert refused(court.connected(pair)) == (
+        Reason.IDENTITY_UNKNOWN,
+        f"no identity line names {WHO}",
+    )
+
+
+def test_a_certificate_that_does_not_count_says_why(peers: PeerTable, pair: Ends) -> None:
+    court = Court(peers, coder=[spiffe()])
+    court.revocations.use([Revocation(Kind.SPIFFE_ID, WHO, 1.0)])
+    assert refused(court.connected(pair)) == (Reason.REVOKED, f"{WHO} was revoked")
+    assert refused(court.both("t", pair))[0] is Reason.REVOKED
+    court.revocations.use([])
+    court.at += 3600
+    reason, text = refused(court.connected(pair))
+    assert reason is Reason.IDENTITY_UNKNOWN
+    assert "ended at" in text
+
+
+def test_where_certificates_are_not_taken_one_names_nobody(peers: PeerTable, pair: Ends) -> None:
+    court = Court(peers, coder=[spiffe()])
+    identifier = Identifier(ruleset(coder=[spiffe()]), peers, court.tokens)
+    found = refused(identifier.connected(*pair, HERE, court.chain()))
+    assert found == (Reason.IDENTITY_UNKNOWN, "certificates are not taken here")
+
+
+def test_all_keys_of_a_line_with_a_certificate_must_match(peers: PeerTable, pair: Ends) -> None:
+    court = Court(peers, here=[spiffe(listener=HERE)], mine=[spiffe(OTHER, uid=MY_UID)])
+    assert court.connected(pair) == Principal("here", (*CERTIFIED, Evidence.LISTENER))
+    assert court.connected(pair, OTHER) == Principal("mine", (*CERTIFIED, Evidence.PROCESS))
+    reason, text = refused(court.connected(pair, listener="127.0.0.1:1"))
+    assert reason is Reason.IDENTITY_UNKNOWN
+    assert "no app at this listener" in text
+    stranger = Court(peers, mine=[spiffe(uid=MY_UID + 1)])
+    assert refused(stranger.connected(pair))[0] is Reason.IDENTITY_UNKNOWN
+
+
+def test_of_lines_of_one_certificate_the_one_with_more_keys_wins(
+    peers: PeerTable, pair: Ends
+) -> None:
+    court = Court(peers, wide=[spiffe()], narrow=[spiffe(uid=MY_UID)])
+    assert court.connected(pair) == Principal("narrow", (*CERTIFIED, Evidence.PROCESS))
+
+
+def test_a_certificate_and_a_token_of_one_app_are_both_evidence(
+    peers: PeerTable, pair: Ends
+) -> None:
+    court = Court(peers, coder=[spiffe(), line("t")])
+    assert court.both("t", pair) == Principal("coder", (*CERTIFIED, *TOKEN))
+
+
+def test_a_certificate_and_a_token_of_two_apps_are_a_conflict(peers: PeerTable, pair: Ends) -> None:
+    """threats.md, "Identity": "Evidence that disagrees ... is refused, never resolved by order"."""
+    court = Court(peers, coder=[spiffe()], builder=[line("t")])
+    assert refused(court.both("t", pair)) == (
+        Reason.IDENTITY_CONFLICT,
+        "the certificate and the token name different apps; present one",
+    )
+
+
+def test_a_token_does_not_make_up_for_a_certificate_that_names_nobody(
+    peers: PeerTable, pair: Ends
+) -> None:
+    court = Court(peers, coder=[line("t")])
+    assert refused(court.both("t", pair)) == (
+        Reason.IDENTITY_UNKNOWN,
+        f"no identity line names {WHO}",
+    )
+
+
+def test_a_token_that_is_not_known_is_no_harmless_addition(peers: PeerTable, pair: Ends) -> None:
+    court = Court(peers, coder=[spiffe(), line("t")])
+    reason, text = refused(court.both("stolen", pair))
+    assert (reason, text[:13]) == (Reason.IDENTITY_UNKNOWN, "no such token")
+
+
+def test_a_line_may_ask_for_a_certificate_and_a_token(peers: PeerTable, pair: Ends) -> None:
+    court = Court(peers, coder=[spiffe(token="t")])  # noqa: S106 - an app's name
+    assert court.both("t", pair) == Principal("coder", (*CERTIFIED, *TOKEN))
+    reason, text = refused(court.connected(pair))
+    assert (reason, "together with a token" in text) == (Reason.IDENTITY_UNKNOWN, True)
+    assert refused(court.both("u", pair))[0] is Reason.IDENTITY_UNKNOWN
+    assert refused(court.both("t", pair, OTHER))[0] is Reason.IDENTITY_UNKNOWN
+    assert court.presented("t", pair) is Reason.IDENTITY_UNKNOWN  # without any certificate
+    assert court.identifier.asks_for_certificates
+
+
+def test_such_a_line_decides_where_the_certificate_alone_names_another(
+    peers: PeerTable, pair: Ends
+) -> None:
+    court = Court(peers, wide=[spiffe()], narrow=[spiffe(token="t")])  # noqa: S106 - as above
+    assert court.connected(pair) == Principal("wide", CERTIFIED)
+    assert court.both("t", pair) == Principal("narrow", (*CERTIFIED, *TOKEN))
+
+
+def test_a_token_is_asked_for_only_where_it_could_help(peers: PeerTable) -> None:
+    identifier = Court(peers, coder=[spiffe()], builder=[line("t")]).identifier
+    stranger = identifier.presented_unknown(chain=(b"",), has_token=False)
+    assert (stranger.app, stranger.evidence) == ("unknown", CERTIFIED)
+    assert not identifier.wants_token(stranger)
+    assert identifier.wants_token(UNKNOWN)
+    assert identifier.wants_token(identifier.presented_unknown(chain=(b"",)))
+    both = Court(peers, coder=[spiffe(token="t")]).identifier  # noqa: S106 - as above
+    assert both.wants_token(both.presented_unknown(chain=(b"",), has_token=False))
+    assert not both.wants_token(Principal("coder", CERTIFIED))
+
+
+def test_certificates_are_asked_for_while_rules_use_them(peers: PeerTable) -> None:
+    identifier = Identifier(ruleset(coder=[line("t")]), peers)
+    asked = [identifier.asks_for_certificates]
+    identifier.use(ruleset(coder=[line("t")], other=[spiffe()]))
+    asked.append(identifier.asks_for_certificates)
+    identifier.use(Ruleset(1, {"a": App("a", require=Requirements(mtls=True))}))
+    asked.append(identifier.asks_for_certificates)
+    assert asked == [False, True, True]
+
+
+def test_a_spiffe_id_that_somebody_else_verified_names_the_app(peers: PeerTable) -> None:
+    court = Court(peers, coder=[spiffe()], bound=[spiffe(OTHER, listener=HERE)])
+    assert court.identifier.vouched(WHO) == Principal("coder", CERTIFIED)
+    assert refused(court.identifier.vouched(OTHER))[0] is Reason.IDENTITY_UNKNOWN
+    court.revocations.use([Revocation(Kind.SPIFFE_ID, WHO, 1.0)])
+    assert refused(court.identifier.vouched(WHO))[0] is Reason.REVOKED
+    alone = Identifier(ruleset(coder=[spiffe()]), peers)
+    assert alone.vouched(WHO) == Principal("coder", CERTIFIED)
+
+
+def test_a_process_at_a_unix_socket_is_named_by_its_uid(peers: PeerTable) -> None:
+    lines = ruleset(me=[IdentityLine("f:1", uid=MY_UID)], box=[spiffe(uid=MY_UID)])
+    identifier = Identifier(lines, peers)
+    assert identifier.of_process(SocketOwner(MY_UID, 0, None)).app == "me"
+    assert identifier.of_process(SocketOwner(MY_UID + 1, 0, None)) == UNKNOWN
+    bound = Identifier(ruleset(me=[IdentityLine("f:1", uid=MY_UID, listener=HERE)]), peers)
+    assert bound.of_process(SocketOwner(MY_UID, 0, None)) == UNKNOWN
+
+
+def test_the_epoch_moves_with_certificates(peers: PeerTable, pair: Ends) -> None:
+    court = Court(peers, coder=[spiffe()])
+    court.connected(pair)
+    seen = [court.identifier.epoch]
+    court.revocations.use([Revocation(Kind.APP, "coder", 1.0)])
+    seen.append(court.identifier.epoch)
+    court.at += 3600
+    court.certificates.look(court.at)
+    seen.append(court.identifier.epoch)
+    assert seen == sorted({*seen})

@@ -16,9 +16,10 @@ from proxy.identify import Identifier
 from proxy.limits import Limits
 from proxy.resolver.doh import ALPN, DohPlane
 from proxy.tokens.known import Token, Tokens, digest
-from proxy.transport.listen import Listener, ListenerTls, bind_tcp
+from proxy.transport.handshake import ListenerTls
+from proxy.transport.listen import Listener, bind_tcp
 from proxy.transport.peer import PeerTable
-from proxy.transport.server_tls import server_context
+from proxy.transport.server_tls import ServerTls
 from rules.ruleset import App, IdentityLine, Ruleset
 from tests.authority import PrivateAuthority
 from tests.proxy.composed import Composed, allow, below, composed, exact, ruleset
@@ -87,7 +88,7 @@ async def served(
         tokens.use({digest(SECRET): known}, time.time())
         identifier = Identifier(rules, peers, tokens)
         plane = DohPlane(parts.resolver, identifier, parts.refusals, limits, parts.metrics)
-        tls = ListenerTls(server_context(chain, key, ALPN), 64, 10.0, parts.metrics.bounds.add)
+        tls = ListenerTls(ServerTls(chain, key, ALPN), 64, 10.0, parts.metrics.bounds.add)
         sock = bind_tcp("127.0.0.1", 0)
         port: int = sock.getsockname()[1]
         listener = Listener(

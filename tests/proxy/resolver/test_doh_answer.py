@@ -5,6 +5,7 @@ import dns.message
 import dns.rrset
 import msgspec
 import pytest
+from msgspec import structs
 
 from proxy.problem import problem
 from proxy.resolver.doh_answer import (
@@ -14,7 +15,7 @@ from proxy.resolver.doh_answer import (
     explained,
     fresh_s,
     http_refusal,
-    unauthorized,
+    turned_away,
 )
 from proxy.resolver.doh_request import HttpRefusal
 from rules.decision import Reason
@@ -90,7 +91,7 @@ def test_a_refusal_of_http_is_a_problem(status: int) -> None:
 
 
 def test_a_credential_that_names_nobody_is_asked_for_again() -> None:
-    answer = unauthorized(PROBLEM, ID)
+    answer = turned_away(structs.replace(PROBLEM, status=401), ID)
     challenges = [value for name, value in answer.fields if name == b"www-authenticate"]
     assert answer.status == 401
     assert [value.split()[0] for value in challenges] == [b"Bearer", b"Basic"]
@@ -102,3 +103,10 @@ def test_why_is_the_refusal() -> None:
     answer = explained(PROBLEM)
     assert answer.status == 200
     assert msgspec.json.decode(answer.content)["reason"] == "identity-unknown"
+
+
+def test_a_certificate_that_names_nobody_is_no_matter_of_a_token() -> None:
+    answer = turned_away(PROBLEM, ID)
+    assert answer.status == 403
+    assert b"www-authenticate" not in dict(answer.fields)
+    assert dict(answer.fields)[b"x-deny-reason"] == b"identity-unknown"

@@ -14,9 +14,10 @@ from msgspec import Struct
 from proxy.identify import Identifier
 from proxy.limits import Limits
 from proxy.resolver.dot import ALPN, Dot
-from proxy.transport.listen import Listener, ListenerTls, bind_tcp
+from proxy.transport.handshake import ListenerTls
+from proxy.transport.listen import Listener, bind_tcp
 from proxy.transport.peer import PeerTable
-from proxy.transport.server_tls import server_context
+from proxy.transport.server_tls import ServerTls
 from rules.ruleset import App, IdentityLine
 from tests.authority import PrivateAuthority
 from tests.proxy.composed import Composed, allow, below, composed, exact, ruleset
@@ -48,7 +49,7 @@ async def served(
 ) -> AsyncIterator[Served]:
     limits = limits or Limits()
     authority = PrivateAuthority(folder)
-    context = server_context(*authority.issue(["localhost", "127.0.0.1"]), ALPN)
+    context = ServerTls(*authority.issue(["localhost", "127.0.0.1"]), ALPN)
     async with composed(RULES, upstream, folder, limits) as parts:
         peers = PeerTable(limits, lambda: 4e9, lambda _: None)
         identifier = Identifier(RULES, peers)

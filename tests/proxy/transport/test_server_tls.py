@@ -8,8 +8,9 @@ import pytest
 
 from certs.authority import init
 from certs.names import server_names
-from proxy.errors import BindError
-from proxy.transport.server_tls import load, server_context
+from proxy.errors import BindError, ConfigError
+from proxy.transport.server_tls import ServerTls, load, server_context
+from tests.certs.forgery import TRUST_DOMAIN, Forger
 
 NAMES = server_names(["127.0.0.1"])
 ALPN = ("h2", "http/1.1")
@@ -213,3 +214,59 @@ def test_a_new_certificate_is_for_new_connections(
     assert Pair(client(tmp_path / "ca"), context).exchange() == b"pong"
     with pytest.raises(ssl.SSLCertVerificationError):
         Pair(client(folder), context)
+
+
+def made(folder: Path) -> ServerTls:
+    return ServerTls(folder / "server.pem", folder / "server.key", ALPN)
+
+
+def test_a_listener_asks_for_certificates_when_told_to_and_makes_a_context_for_it(
+    folder: Path,
+) -> None:
+    tls = made(folder)
+    first = tls.current
+    anchors = Forger.loose(TRUST_DOMAIN, dt.datetime.now(dt.UTC)).good().ders[-1:]
+    assert [tls.asks, tls.ask(None)] == [False, False]
+    assert tls.current is first
+    assert tls.ask(anchors)
+    assert not tls.ask(anchors)
+    asking = tls.current
+    assert asking is not first
+    assert tls.asks
+    assert (first.verify_mode, asking.verify_mode) == (ssl.CERT_NONE, ssl.CERT_OPTIONAL)
+    assert (first.num_tickets, asking.num_tickets) == (1, 0)
+    assert asking.cert_store_stats()["x509_ca"] == 1
+    assert asking.verify_flags & ssl.VERIFY_X509_STRICT
+    assert not asking.verify_flags & ssl.VERIFY_X509_PARTIAL_CHAIN
+    assert tls.ask(())  # nobody is believed any more: OpenSSL cannot forget an authority
+    assert tls.current.cert_store_stats()["x509"] == 0
+    assert tls.ask(None)
+    assert tls.current.verify_mode is ssl.CERT_NONE
+
+
+def test_an_anchor_that_is_none_leaves_all_as_it_was(folder: Path) -> None:
+    tls = made(folder)
+    before = tls.current
+    for bad in (b"", b"no DER"):
+        with pytest.raises(ConfigError, match="get the trust bundle again"):
+            tls.ask((bad,))
+    assert (tls.current, tls.asks) == (before, False)
+
+
+def test_the_loop_is_not_told_the_texts_of_a_certificate(folder: Path) -> None:
+    """They are never used, and to make them has been a way to crash (CVE-2019-5010)."""
+    forged = Forger.loose(TRUST_DOMAIN, dt.datetime.now(dt.UTC)).good()
+    tls = made(folder)
+    tls.ask(forged.ders[-1:])
+    asking = client(folder)
+    asking.load_cert_chain(*forged.write(folder)[:2])
+    server = Pair(asking, tls.current).server
+    assert server.getpeercert() is None
+    assert server.getpeercert(binary_form=True) == forged.ders[0]
+
+
+def test_a_new_certificate_of_ours_is_taken_up_by_the_context_of_now(folder: Path) -> None:
+    tls = made(folder)
+    tls.ask(())
+    tls.load()
+    assert Pair(client(folder), tls.current).exchange() == b"pong"

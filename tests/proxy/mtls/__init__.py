@@ -1,0 +1,1 @@
+"""Client certificates on every plane, over real sockets."""
