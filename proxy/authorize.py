@@ -2,13 +2,18 @@
 
 Facts go to `rules.decide`; the decision is counted, and an allow stands only while audit has
 room for the line that will prove it.  The planes carry the decision out and then `record` it.
+Of an app that was revoked everything is refused, before any rule is asked (decision 0030).
 """
 
 import logging
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from proxy.advice import advise
 from proxy.audit import Audit, Line
 from proxy.audit_fold import Repeats
+from proxy.audit_line import rfc3339
+from proxy.certificates.revoked import Revocation
 from proxy.flow import Flow
 from proxy.metrics import Metrics
 from proxy.refusals import Refusal, Refusals
@@ -30,17 +35,28 @@ _FACT: dict[type, str] = {
     Request: "request",
 }
 _BUG = Decision(Verdict.DENY, Reason.INTERNAL_ERROR)
+_REVOKED = Decision(Verdict.DENY, Reason.REVOKED)
+_NOBODY: Mapping[str, Revocation] = MappingProxyType({})
 _MOST_KNOWN = 4096  # Connects and Requests that were allowed; as many as an app may have pins
 _PATH_CHARACTERS = 256  # longer paths are rare, and decided each time
 
 
 class Authorizer:
-    """Decides, counts and records, against one generation of rules at a time."""
+    """Decides, counts and records, against one generation of rules at a time.
+
+    `revoked` are the apps that count for nothing.
+    """
 
     def __init__(
-        self, index: RuleIndex, audit: Audit, refusals: Refusals, metrics: Metrics
+        self,
+        index: RuleIndex,
+        audit: Audit,
+        refusals: Refusals,
+        metrics: Metrics,
+        revoked: Mapping[str, Revocation] = _NOBODY,
     ) -> None:
         self._index = index
+        self._revoked = revoked
         self._audit = audit
         self._refusals = refusals
         self._decisions = metrics.decisions
@@ -52,10 +68,21 @@ class Authorizer:
         """The generation that decisions are made under now."""
         return self._index.generation
 
-    def use(self, index: RuleIndex) -> None:
-        """Decide by `index` from now on; one assignment, so no decision sees half of it."""
+    def use(self, index: RuleIndex, revoked: Mapping[str, Revocation] | None = None) -> None:
+        """Decide by `index` from now on; no decision sees half of it.
+
+        `revoked` are the apps that count for nothing, None: those that did before.  Others than
+        before need another generation: all that is remembered was decided under the last one.
+        """
+        if revoked is not None and revoked.keys() != self._revoked.keys():
+            assert index.generation != self._index.generation, "a generation of its own"  # noqa: S101 - see above
+        self._revoked = self._revoked if revoked is None else revoked
         self._index = index
         self._known = {}
+
+    def revocation(self, app: str) -> Decision | None:
+        """Return the refusal of everything that `app` has open; None while it is not revoked."""
+        return _REVOKED if app in self._revoked else None
 
     def authorize(self, flow: Flow, facts: Facts) -> Decision:
         """Decide and count.  Never raises: what cannot be decided is denied."""
@@ -101,6 +128,8 @@ class Authorizer:
         A decision is a function of index and facts.  Of refusals nothing is kept, so that an
         agent that tries names cannot push out what is in use.
         """
+        if facts.principal.app in self._revoked:
+            return _REVOKED
         if isinstance(facts, Request):
             if len(facts.path) > _PATH_CHARACTERS:
                 return decide(self._index, facts)
@@ -146,6 +175,8 @@ class Authorizer:
         """
         target, described = describe(facts) if target is None else (target, {})
         principal = flow.principal
+        if decision.reason is Reason.REVOKED:
+            described = described | self._since(principal.app)
         line = Line(
             flow=flow.id,
             app=principal.app,
@@ -163,6 +194,10 @@ class Authorizer:
         if decision.verdict is not Verdict.ALLOW:
             self._remember(flow, decision, target, recorded)
         return recorded
+
+    def _since(self, app: str) -> dict[str, object]:
+        revocation = self._revoked.get(app)
+        return {} if revocation is None else {"revoked_at": rfc3339(revocation.at)}
 
     def _remember(self, flow: Flow, decision: Decision, target: str, recorded: str) -> None:
         app = flow.principal.app

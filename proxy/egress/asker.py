@@ -1,9 +1,10 @@
-"""Who asks over one client connection: ambient evidence, or what a request presents.
+"""Who asks over one client connection: its certificate or ambient evidence, or what is presented.
 
 A credential is presented per request (RFC 9110, section 11.7.2), and so is the principal per
 request.  What was found of one is kept for as long as nothing changes that could change it.
 """
 
+from proxy.certificates.known import Chain
 from proxy.identify import Identifier
 from proxy.transport.peer import SocketAddress
 from proxy.wire.credential import read_credential
@@ -15,25 +16,38 @@ _FIELD = b"proxy-authorization"
 _TWO = Decision(
     Verdict.DENY, Reason.IDENTITY_UNKNOWN, text="send one Proxy-Authorization field"
 )  # RFC 9110, section 11.7.2: it is no list
+_UNREADABLE = Decision(
+    Verdict.DENY, Reason.IDENTITY_UNKNOWN, text="the credential is neither Basic nor Bearer"
+)
 
 
 class Asker:
-    """The other end of a connection from `peer` to our socket `local`, bound as `listener`."""
+    """The other end of a connection from `peer` to our socket `local`, bound as `listener`.
+
+    `chain` are the verified certificates that were presented when it began.  `ambient` is who it
+    is without any token; a denial, where its certificate names nobody.
+    """
 
     __slots__ = (
-        "_base", "_epoch", "_fields", "_identifier", "_local", "_peer", "_shown", "_shown_at",
-        "_values", "ambient", "listener", "refused",
+        "_base", "_chain", "_epoch", "_fields", "_identifier", "_local", "_peer", "_shown",
+        "_shown_at", "_values", "ambient", "listener", "refused",
     )  # fmt: skip
 
     def __init__(
-        self, identifier: Identifier, peer: SocketAddress, local: SocketAddress, listener: str
+        self,
+        identifier: Identifier,
+        peer: SocketAddress,
+        local: SocketAddress,
+        listener: str,
+        chain: Chain = (),
     ) -> None:
         """Identify before the first octet is read: the peer's socket may be gone later."""
         self._identifier = identifier
         self._peer = peer
         self._local = local
+        self._chain = chain
         self.listener = listener
-        self.ambient = identifier.tcp(peer, local, listener)
+        self.ambient = identifier.connected(peer, local, listener, chain)
         self.refused = 0  # credentials that were presented in vain
         self._epoch = self._shown_at = identifier.epoch  # of `ambient`, of `_shown`
         self._fields: Fields = ()
@@ -53,6 +67,22 @@ class Asker:
     def stay(self) -> None:
         """Let what the last request presented stand for those that present nothing."""
         self._base = self._values
+
+    @property
+    def principal(self) -> Principal:
+        """Who it is without any token, even where nobody is to be told so."""
+        ambient = self.ambient
+        return self.stranger(has_token=False) if isinstance(ambient, Decision) else ambient
+
+    def stranger(self, *, has_token: bool | None = None) -> Principal:
+        """Return the principal of what was presented, where it counts for nobody."""
+        shown = bool(self._values) if has_token is None else has_token
+        return self._identifier.presented_unknown(chain=self._chain, has_token=shown)
+
+    @property
+    def shown(self) -> Principal | Decision:
+        """Who sent the last request, by the rules and tokens of then."""
+        return self._shown
 
     @property
     def value(self) -> bytes | None:
@@ -81,17 +111,15 @@ class Asker:
         """Look at the connection anew where the rules have changed since."""
         epoch = self._identifier.epoch
         if self._epoch != epoch:
-            self.ambient = self._identifier.tcp(self._peer, self._local, self.listener)
             self._epoch = epoch
+            self.ambient = self._identifier.connected(
+                self._peer, self._local, self.listener, self._chain
+            )
 
     def _present(self, value: bytes) -> Principal | Decision:
         credential = read_credential(value)
         if credential is None:
-            reason: Principal | Reason = Reason.IDENTITY_UNKNOWN
-        else:
-            reason = self._identifier.presented(
-                credential, self.ambient, self._peer, self._local, self.listener
-            )
-        if isinstance(reason, Principal):
-            return reason
-        return Decision(Verdict.DENY, reason, text=self._identifier.explain(credential))
+            return _UNREADABLE
+        return self._identifier.presented(
+            credential, self.ambient, self._peer, self._local, self.listener, self._chain
+        )

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from proxy.egress.admission import Admission
 from proxy.egress.dial import Undialled, dial, is_allowed, known_target
+from proxy.egress.dialling import refusable
 from proxy.egress.errand import Errand
 from proxy.egress.evidence import Opened, record_opening
 from proxy.egress.hello import HTTP_PORT, Expected, Opening, Waiting
@@ -21,6 +22,7 @@ from proxy.egress.request import (
     CHANGED,
     UNKNOWN_OBLIGATION,
     Requester,
+    changed,
     is_current,
     serve_again,
 )
@@ -96,8 +98,8 @@ def _find_route(
     if head.host != head.target and not _names_us(client, head):
         check_host(head, host, port)
     context = client.context
-    if isinstance(principal, Decision):  # a credential that counts for nobody
-        stranger = context.identifier.presented_unknown()
+    if isinstance(principal, Decision):  # what was presented counts for nobody
+        stranger = client.asker.stranger()
         connect = Connect(stranger, host, port)
         client.refuse(client.new_flow(stranger), connect, principal, head)
         return
@@ -121,6 +123,10 @@ def _decide(client: Connector, head: RequestHead, route: Route) -> None:
     blame = _blame(decision, port)
     if blame is not None:
         client.refuse(flow, connect, blame, head)
+    elif _awaits_requests(decision):
+        context.metrics.proxy_requests.add("connect", "allowed")
+        client.transport.write(ESTABLISHED)
+        client.speak_http(errand, b"")  # each request is decided on, looked up and dialled
     elif target is None:
         client.start(_open(client, errand, decision, head, context.state))
     else:
@@ -149,6 +155,12 @@ def _blame(decision: Decision, port: int) -> Decision | None:
     return None
 
 
+def _awaits_requests(decision: Decision) -> bool:
+    """Return whether nothing is dialled, or tunnelled, before a request says over TLS or not."""
+    passage = read(decision.obligations)
+    return passage is not None and passage.upgrade is not None
+
+
 async def _open(
     client: Connector,
     errand: Errand,
@@ -160,7 +172,7 @@ async def _open(
     context = client.context
     passage = read(decision.obligations)
     assert passage is not None  # noqa: S101 - for the type checker: _blame has read it
-    origin = await dial(context, errand, passage.types)
+    origin = await refusable(context, errand.connect, dial(context, errand, passage.types))
     _opened(client, errand, decision, head, before, origin)
 
 
@@ -184,8 +196,12 @@ def _opened(
         blame = _blame(decision, connect.port)
         if not is_asker or blame is not None or not is_allowed(context, errand, origin):
             origin.end()
-            client.refuse(errand.flow, connect, CHANGED, head)
+            client.refuse(errand.flow, connect, changed(context, connect), head)
             return
+    if _awaits_requests(decision):
+        origin.end()
+        client.refuse(errand.flow, connect, CHANGED, head)
+        return
     passage = read(decision.obligations)
     if passage is None or origin.transport.is_closing():
         gone = authorizer.fails(Reason.UPSTREAM_UNREACHABLE, "the origin closed at once")

@@ -23,6 +23,7 @@ from proxy.egress.upgrade import upgrade
 from proxy.errors import PeerError
 from proxy.flow import Flow, Plane
 from proxy.transport.listen import Listener
+from proxy.transport.presented import chain_of
 from proxy.wire.head import BodyKind, RequestHead
 from rules.address import Address
 from rules.decision import Decision, Reason, Verdict
@@ -40,19 +41,17 @@ class ClientConnection(UnderWay):
     """Reads heads one after the other; while a request is under way nothing else is begun."""
 
     __slots__ = (
-        "_dial", "_dialled", "_ended", "_full", "_heads", "_in_head", "_listener", "_task",
-        "admission", "authority", "deadline", "errand", "repeat",
+        "_dialled", "_ended", "_full", "_heads", "_in_head", "_listener", "admission",
+        "authority", "deadline", "errand", "repeat",
     )  # fmt: skip
 
     def __init__(self, context: Context, listener: Listener) -> None:
         super().__init__(context)
         self._listener = listener
         self._heads: Heads | None = None
-        self._task: asyncio.Task[None] | None = None
         self._in_head = False  # a part of a head was read
         self._ended = False  # the client sends no more
         self._full = False  # the client does not read what it was sent
-        self._dial: KnownDial | None = None
         self._dialled: Callable[[OriginConnection | Undialled], None]
         self.authority: tuple[DomainName | Address, int] | None = None  # inside CONNECT host:80
         self.errand: Errand | None = None
@@ -74,8 +73,9 @@ class ClientConnection(UnderWay):
             transport.abort()
             return
         sockname = transport.get_extra_info("sockname")
-        self.asker = Asker(context.identifier, peer, sockname, self._listener.name)
-        self.admission = Admission(context, self._listener, transport, self.asker.ambient.app)
+        chain = chain_of(transport)
+        self.asker = Asker(context.identifier, peer, sockname, self._listener.name, chain)
+        self.admission = Admission(context, self._listener, transport, self.asker.principal.app)
         self._await_head(context.limits.head_s)
         context.deadlines.add(self)
         if not self.admission.enter():
@@ -105,7 +105,7 @@ class ClientConnection(UnderWay):
         exchange = self._exchange
         if exchange is not None and not exchange.sent:
             self.transport.abort()  # a body that will never be complete
-        return self.is_busy or self._full  # what was asked before is answered
+        return (self.is_busy or self._full) and self.transport.can_write_eof()  # TLS ends whole
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -386,7 +386,7 @@ class ClientConnection(UnderWay):
 
     def _refuse_unread(self, decision: Decision, said: str | None = None) -> None:
         """Refuse where no origin is known: what follows cannot be trusted to be a request."""
-        principal = self.asker.ambient
+        principal = self.asker.principal
         facts = Connect(principal, ROOT, _UNREAD_PORT)
         self._task = None
         self._refuse(self.new_flow(principal), facts, decision, Answer(close=True), said)
@@ -394,7 +394,7 @@ class ClientConnection(UnderWay):
     def _linger(self) -> None:
         """Send what was written, read what still comes, then end."""
         self.leave()
-        Linger(self.context, self.admission, self.transport).begin()
+        Linger(self.context, self.admission, self.transport, self.asker).begin()
 
     def _await_head(self, patience_s: float) -> None:
         self.deadline = asyncio.get_running_loop().time() + patience_s

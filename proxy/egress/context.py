@@ -1,11 +1,13 @@
 """What every connection of the HTTP plane shares."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
 from proxy.authorize import Authorizer
 from proxy.egress.allowed import AllowedAddresses
 from proxy.egress.deadlines import Deadlines
+from proxy.egress.identity_context import IdentityContexts
 from proxy.egress.known import KnownHeads, Routes
 from proxy.egress.parent import Parent
 from proxy.egress.pool import OriginPool
@@ -16,6 +18,7 @@ from proxy.metrics import Metrics
 from proxy.refusals import Refusals
 from proxy.resolver.resolution import Resolution
 from proxy.transport.own import OwnSockets
+from rules.decision import Decision
 from rules.name import DomainName
 
 _ENTROPY_OCTETS = 10  # of one id
@@ -27,6 +30,13 @@ class Lookup(Protocol):
 
     async def resolve(self, flow: Flow, name: DomainName, types: frozenset[int]) -> Resolution:
         """Return the addresses that may be dialled for `name`."""
+
+
+class Refusable(Protocol):
+    """A dial that is under way."""
+
+    def refuse(self, decision: Decision) -> None:
+        """End it; whoever waits for it is told `decision`."""
 
 
 class Context:
@@ -44,6 +54,7 @@ class Context:
         wall: Callable[[], float],
         entropy: Callable[[int], bytes],
         parent: Parent | None = None,
+        identities: IdentityContexts | None = None,
     ) -> None:
         self.authorizer = authorizer
         self.identifier = identifier
@@ -55,6 +66,9 @@ class Context:
         self.wall = wall
         self.entropy = entropy
         self.parent = parent
+        if identities is None:
+            identities = IdentityContexts(limits, metrics, wall)
+        self.identities = identities
         self.first_look_s = min(limits.hello_s, limits.tunnel_idle_s / 8, limits.tunnel_life_s)
         self.allowed = AllowedAddresses(own)
         self.deadlines = Deadlines(limits.proxy_tick_s)
@@ -63,6 +77,7 @@ class Context:
         self.routes = Routes(limits, metrics)
         self._pool = b""
         self._drawn = 0  # octets of the pool that are used up
+        self.dials: dict[asyncio.Task[object], Refusable] = {}  # under way, by who waits for them
         self.connections: dict[str, int] = {}  # open ones by app; an app at 0 has no entry
 
     @property

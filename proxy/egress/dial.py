@@ -5,6 +5,7 @@ decided on (threats.md, "Between name and address").
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
 from itertools import chain, zip_longest
 
@@ -13,8 +14,9 @@ from msgspec import Struct
 from proxy.egress.context import Context
 from proxy.egress.errand import Errand
 from proxy.egress.known import Route, Target
-from proxy.egress.origin import OriginConnection
+from proxy.egress.origin import OriginConnection, OriginKey
 from proxy.egress.parent import through
+from proxy.egress.secure import connect_secure, secure, words_of
 from proxy.errors import UpstreamError
 from proxy.target import authority
 from rules.address import Address
@@ -24,6 +26,13 @@ from rules.facts import Connect, Endpoint
 _ALLOW = Verdict.ALLOW
 
 
+class _Way(Struct, frozen=True):
+    """How an origin is reached: over TLS where there is a context of it."""
+
+    key: OriginKey
+    tls: ssl.SSLContext | None
+
+
 class Undialled(Struct, frozen=True):
     """Why there is no connection: the fact that was refused, or that failed."""
 
@@ -31,10 +40,15 @@ class Undialled(Struct, frozen=True):
     decision: Decision
 
 
-def endpoint(context: Context, connect: Connect, address: Address) -> Endpoint:
-    """Return the fact that asks whether `address` may stand for the host of `connect`."""
-    host, port = connect.host, connect.port
-    own = context.own
+def endpoint(
+    context: Context, connect: Connect, address: Address, port: int | None = None
+) -> Endpoint:
+    """Return the fact that asks whether `address` may stand for the host of `connect`.
+
+    `port` is the one that is dialled, if that is another than the one that was asked for.
+    """
+    host, own = connect.host, context.own
+    port = port or connect.port
     return Endpoint(
         connect.principal,
         host if isinstance(host, str) else None,  # a literal has no name
@@ -47,31 +61,32 @@ def endpoint(context: Context, connect: Connect, address: Address) -> Endpoint:
 
 def is_allowed(context: Context, errand: Errand, origin: OriginConnection) -> bool:
     """Return whether the origin's address may (still) stand for the errand's host."""
-    return not isinstance(_judge(context, errand, origin.address), Undialled)
+    return not isinstance(_judge(context, errand, origin.key, origin.address), Undialled)
 
 
-def _judge(context: Context, errand: Errand, address: Address) -> str | Undialled:
+def _judge(context: Context, errand: Errand, key: OriginKey, address: Address) -> str | Undialled:
     """Decide on an address: return its text, or why it is refused."""
-    text = context.allowed.find(errand.key, address, context.authorizer.generation)
+    text = context.allowed.find(key, address, context.authorizer.generation)
     if text is not None:
         return text
-    facts = endpoint(context, errand.connect, address)
+    facts = endpoint(context, errand.connect, address, key.dialled)
     decision = context.authorizer.authorize(errand.flow, facts)
     if decision.verdict is not _ALLOW:
         return Undialled(facts, decision)
-    return context.allowed.add(errand.key, address)
+    return context.allowed.add(key, address)
 
 
 async def dial(
-    context: Context, errand: Errand, types: frozenset[int]
+    context: Context, errand: Errand, types: frozenset[int], key: OriginKey | None = None
 ) -> OriginConnection | Undialled:
     """Return a connection to an address that was decided on just now, or why there is none.
 
-    `types` are the record types that the look-up may ask.
+    `types` are the record types that the look-up may ask.  `key` is the errand's, or the one of
+    its way over TLS: then the connection is verified already.
     """
-    host = errand.connect.host
+    host, key = errand.connect.host, key or errand.key
     if not isinstance(host, str):
-        return await _dial_addresses(context, errand, (host,))
+        return await _dial_addresses(context, errand, key, (host,))
     generation = context.authorizer.generation
     resolution = await context.lookup.resolve(errand.flow, host, types)
     if resolution.flow:
@@ -79,12 +94,12 @@ async def dial(
     if resolution.failure is not None or not resolution.addresses:
         failure = resolution.failure or context.authorizer.fails(Reason.NO_ADDRESS)
         return Undialled(errand.connect, failure)
-    if errand.route is not None:
+    if errand.route is not None and key.secure is None:  # a route is of plain connections
         is_current = resolution.generation == generation
         until = asyncio.get_running_loop().time() + context.limits.resolution_s
         errand.route.until = until if is_current else 0.0
         errand.route.flow = resolution.flow
-    return await _dial_addresses(context, errand, resolution.addresses)
+    return await _dial_addresses(context, errand, key, resolution.addresses)
 
 
 def known_target(context: Context, route: Route, now: float) -> Target | None:
@@ -134,6 +149,11 @@ class KnownDial:
         self._connecting.close()
         self._then(_timed_out(self._context, self._errand))
 
+    def refuse(self, decision: Decision) -> None:
+        """Give up: it may not be any more."""
+        self._connecting.close()
+        self._then(Undialled(self._errand.connect, decision))
+
     def cancel(self) -> None:
         """Give up: nobody waits for the connection."""
         self._connecting.close()
@@ -153,17 +173,17 @@ class KnownDial:
 
 
 async def _dial_addresses(
-    context: Context, errand: Errand, addresses: Sequence[Address]
+    context: Context, errand: Errand, key: OriginKey, addresses: Sequence[Address]
 ) -> OriginConnection | Undialled:
     allowed: list[tuple[Address, str]] = []
     refused: Undialled | None = None
     for address in addresses:
-        judged = _judge(context, errand, address)
+        judged = _judge(context, errand, key, address)
         if not isinstance(judged, Undialled):
             allowed.append((address, judged))
         elif refused is None:
             refused = judged
-    if errand.route is not None:
+    if errand.route is not None and key.secure is None:
         errand.route.targets = tuple(allowed)  # none, too: no older one is dialled in their place
         errand.route.grounds = context.allowed.grounds(context.authorizer.generation)
     if not allowed and refused is not None:
@@ -171,7 +191,14 @@ async def _dial_addresses(
     most = context.limits.connect_addresses
     if len(allowed) > most:
         context.metrics.bounds.add("connect_addresses")
-    return await _connect(context, errand, interleave(allowed)[:most])
+    way = _Way(key, None)
+    if key.secure is not None:
+        app, certificate = key.principal.app, key.secure.certificate
+        tls = await context.identities.context_for(app, certificate)
+        if isinstance(tls, Decision):
+            return Undialled(errand.connect, tls)
+        way = _Way(key, tls)
+    return await _connect(context, errand, way, interleave(allowed)[:most])
 
 
 def interleave(targets: list[Target]) -> list[Target]:
@@ -186,21 +213,28 @@ def interleave(targets: list[Target]) -> list[Target]:
 
 
 async def _connect(
-    context: Context, errand: Errand, targets: list[Target]
+    context: Context, errand: Errand, way: _Way, targets: list[Target]
 ) -> OriginConnection | Undialled:
     limits = context.limits
     try:
         async with asyncio.timeout(limits.connect_s):
             if len(targets) == 1:
-                return await _attempt(context, errand, targets[0])
-            return await _race(context, errand, targets)
+                origin = await _attempt(context, way, targets[0])
+            else:
+                origin = await _race(context, way, targets)
     except TimeoutError:
         return _timed_out(context, errand)
     except OSError as error:
         return _unreachable(context, errand, error)
-    except UpstreamError as error:  # of a parent
+    except UpstreamError as error:  # of a parent, or of TLS
         failure = context.authorizer.fails(error.reason, str(error))
         return Undialled(errand.connect, failure)
+    if origin.transport.is_closing() and not origin.early:  # nobody would be told of it again
+        words = words_of(origin.failure)
+        reason = Reason.UPSTREAM_TLS if words else Reason.UPSTREAM_UNREACHABLE
+        text = words or "the origin closed at once"
+        return Undialled(errand.connect, context.authorizer.fails(reason, text))
+    return origin
 
 
 def _timed_out(context: Context, errand: Errand) -> Undialled:
@@ -215,17 +249,23 @@ def _unreachable(context: Context, errand: Errand, error: OSError) -> Undialled:
     return Undialled(errand.connect, context.authorizer.fails(Reason.UPSTREAM_UNREACHABLE, text))
 
 
-async def _attempt(context: Context, errand: Errand, target: Target) -> OriginConnection:
-    key, port = errand.key, errand.connect.port
+async def _attempt(context: Context, way: _Way, target: Target) -> OriginConnection:
+    key, port, tls = way.key, way.key.dialled, way.tls
     origin = OriginConnection(context.deadlines, context.pool.forget, key, *target)
     if context.parent is not None:
         where = authority(target[1], port)
-        return await through(context.parent, origin, where, context.limits)
+        await through(context.parent, origin, where, context.limits)
+        if tls is not None:
+            await secure(origin, key.host, tls)
+        return origin
+    if tls is not None:
+        await connect_secure(origin, port, key.host, tls)
+        return origin
     await asyncio.get_running_loop().create_connection(lambda: origin, target[1], port)
     return origin
 
 
-async def _race(context: Context, errand: Errand, targets: Sequence[Target]) -> OriginConnection:
+async def _race(context: Context, way: _Way, targets: Sequence[Target]) -> OriginConnection:
     """Begin an attempt every `connect_stagger_s`, or as one fails; the first wins (RFC 8305, 5).
 
     Raises:
@@ -237,7 +277,7 @@ async def _race(context: Context, errand: Errand, targets: Sequence[Target]) -> 
     try:
         while waiting or attempts:
             if waiting:
-                work = _attempt(context, errand, waiting.pop(0))
+                work = _attempt(context, way, waiting.pop(0))
                 attempts.add(asyncio.get_running_loop().create_task(work))
             stagger_s = context.limits.connect_stagger_s if waiting else None
             done, attempts = await asyncio.wait(

@@ -6,6 +6,7 @@ Both are written new from what was read, so that the two sides cannot read them 
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from typing import Protocol
 
 from msgspec import Struct
@@ -14,10 +15,13 @@ from proxy.egress.asker import Asker
 from proxy.egress.content import CloseReader, ContentReader, reader_of
 from proxy.egress.context import Context
 from proxy.egress.errand import Errand
+from proxy.egress.identity_context import REVOKED
 from proxy.egress.linger import reset
-from proxy.egress.origin import OriginConnection, Replay
-from proxy.egress.standing import Standing, disowned, withdrawn
+from proxy.egress.origin import OriginConnection, OriginKey, Replay
+from proxy.egress.secure import words_of
+from proxy.egress.standing import Standing, Told, disowned, is_revoked, withdrawn
 from proxy.errors import UpstreamError
+from proxy.flow import Flow
 from proxy.wire.body import write_chunk, write_last
 from proxy.wire.fields import Field, request_malformed, upstream_malformed
 from proxy.wire.head import (
@@ -45,8 +49,9 @@ _COUNTED = (BodyKind.LENGTH, BodyKind.NONE)
 class Order(Struct, frozen=True):
     """A request that was decided on: `octets` is its head as the origin gets it.
 
-    `upgrade` is the protocol that the client asked to switch to, b"" for none.  `last`: the
-    client's connection ends with this exchange.
+    `key` is of the connections that it may go on over: plain ones, or TLS.  `upgrade` is the
+    protocol that the client asked to switch to, b"" for none.  `last`: the client's connection
+    ends with this exchange.
     """
 
     errand: Errand
@@ -55,6 +60,7 @@ class Order(Struct, frozen=True):
     octets: bytes
     minor: int
     body: Body
+    key: OriginKey
     upgrade: bytes = b""
     last: bool = False
 
@@ -156,19 +162,25 @@ class Exchange:
 
     def disowned(self) -> Decision | None:
         """Return why its asker is not who it was any more; None while it is."""
+        if is_revoked(self._context, self.order.key):
+            return REVOKED
         return disowned(self._standing, self.order.facts.principal)
 
     @property
     def _standing(self) -> Standing:
         asker = self.client.asker
-        return Standing(asker, asker.value, self.origin.address)
+        secure = self.order.key.secure
+        return Standing(asker, asker.value, self.origin.address, secure)
 
-    def sever(self, decision: Decision) -> None:
-        """End the origin's connection with a reset, and record why the request may not go on."""
+    def halt(self, decision: Decision) -> Told:
+        """End the origin's connection with a reset; what is returned records why."""
         order = self.order
-        self._context.authorizer.record(order.errand.flow, order.facts, decision)
         self.origin.receiver = None
         reset(self.origin.transport)
+        return partial(self._told, order.errand.flow, order.facts, decision)
+
+    def _told(self, flow: Flow, facts: Request, decision: Decision) -> None:
+        self._context.authorizer.record(flow, facts, decision)
 
     def client_lost(self) -> None:
         """Nobody waits for the response any more."""
@@ -207,6 +219,9 @@ class Exchange:
         if self._reader is None and not self._octets and self._may_retry():
             self.origin.receiver = None
             self.client.retry(self.order)
+        elif words := words_of(self.origin.failure):
+            # It refused our certificate, which TLS 1.3 says after the handshake; or was cut short.
+            self._fail(Reason.UPSTREAM_TLS, words)
         else:
             self._fail(Reason.UPSTREAM_UNREACHABLE, "the origin closed before its response ended")
 

@@ -5,21 +5,34 @@ peer has not read yet (RFC 9112, section 9.6).
 """
 
 import asyncio
+import ctypes
 import socket
 import struct
 from typing import override
 
 from proxy.egress.admission import Admission
+from proxy.egress.asker import Asker
 from proxy.egress.context import Context
+from proxy.egress.standing import Told, revoked
+from rules.decision import Decision
 
-_RESET = struct.pack("ii", 1, 0)
+_RESET = struct.pack("ii", 1, 0)  # struct linger: on, for no time
+_NOBODY = struct.pack("H14x", socket.AF_UNSPEC)  # struct sockaddr
+_connect = ctypes.PyDLL(None).connect  # it never waits: the interpreter need not be let go
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """End a connection so that its peer sees it at once: with a reset, and nothing before it."""
+    """End a connection so that its peer sees it at once: with a reset, and nothing before it.
+
+    What was written and is not on the wire yet is thrown away, in the kernel too.  The connection
+    may be closing, but must not be lost: its descriptor may be another's by then.
+    """
     sock = transport.get_extra_info("socket")
-    if sock is not None and not transport.is_closing():
+    if sock is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        # The loop closes it in its next turn, after it has written what it holds: 250 KiB of each
+        # tunnel.  Linux resets a connection at once that is "connected" to nobody (connect(2)).
+        _connect(sock.fileno(), _NOBODY, len(_NOBODY))
     transport.abort()
 
 
@@ -29,14 +42,19 @@ class Linger(asyncio.Protocol):
     A peer that reads slowly has `requests_in_body_s` to take what was written.
     """
 
-    __slots__ = ("_admission", "_context", "_end", "_transport", "deadline")
+    __slots__ = ("_admission", "_asker", "_context", "_end", "_transport", "deadline")
 
     is_busy = False
 
     def __init__(
-        self, context: Context, admission: Admission, transport: asyncio.Transport
+        self,
+        context: Context,
+        admission: Admission,
+        transport: asyncio.Transport,
+        asker: Asker,
     ) -> None:
         self._context = context
+        self._asker = asker
         self._admission = admission
         self._transport = transport
         now = asyncio.get_running_loop().time()
@@ -51,8 +69,11 @@ class Linger(asyncio.Protocol):
             return
         transport.set_protocol(self)
         self._context.deadlines.add(self)
-        transport.write_eof()
         transport.resume_reading()
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:  # TLS is closed whole, and reads on by itself until the peer has closed it too
+            transport.close()
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -71,6 +92,17 @@ class Linger(asyncio.Protocol):
         self.deadline = float("inf")
         self._context.metrics.bounds.add("linger_s")
         self._transport.abort()
+
+    def revoked(self, *, apps_only: bool) -> Decision | None:
+        """Return the decision that ends it; None: what was written may be sent."""
+        asker = self._asker
+        shown = asker.principal if isinstance(asker.shown, Decision) else asker.shown
+        return revoked(self._context, asker, asker.value, shown, apps_only=apps_only)
+
+    def halt(self, decision: Decision) -> Told | None:  # noqa: ARG002 - its line is written already
+        """End at once, with a reset."""
+        reset(self._transport)
+        return None
 
     def end(self) -> None:
         """End at once."""

@@ -9,7 +9,14 @@ from typing import assert_never
 
 from msgspec import Struct, structs
 
-from rules.decision import Obligation, OnlyReadable, PeekTls, Resolve, TunnelUnread
+from rules.decision import (
+    Obligation,
+    OnlyReadable,
+    PeekTls,
+    Resolve,
+    TunnelUnread,
+    UpgradeTls,
+)
 from rules.rtype import AAAA, A
 
 
@@ -17,19 +24,21 @@ class Passage(Struct, frozen=True):
     """How an allowed origin may be reached.
 
     `unread`: tunnel without a look.  `only_readable`: nothing but HTTP that we can read.
-    `types`: the record types that the look-up may ask, of A and AAAA.
+    `types`: the record types that the look-up may ask, of A and AAAA.  `upgrade`: a request goes
+    on over TLS or not at all; of a Connect, that requests may have to.
     """
 
     accept_ech: bool = False
     unread: bool = False
     only_readable: bool = False
     types: frozenset[int] = frozenset({A, AAAA})
+    upgrade: UpgradeTls | None = None
 
 
 _DEFAULT = Passage()
 
 
-@lru_cache(maxsize=64)  # of the few combinations that there are
+@lru_cache(maxsize=1024)  # of few combinations, and as many again as there are certificates
 def read(obligations: tuple[Obligation, ...]) -> Passage | None:
     """Return the passage that a decision's obligations leave; None if one is not known."""
     passage = _DEFAULT
@@ -51,5 +60,7 @@ def _with(passage: Passage, obligation: Obligation) -> Passage:
             return structs.replace(passage, only_readable=True)
         case Resolve(types=types):
             return structs.replace(passage, types=types & {A, AAAA})
+        case UpgradeTls():
+            return structs.replace(passage, upgrade=obligation)
         case _:
             assert_never(obligation)

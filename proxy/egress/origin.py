@@ -10,16 +10,27 @@ from proxy.egress.deadlines import Deadlines
 from proxy.wire.head import ALT_SVC
 from proxy.wire.section import SectionMemory
 from rules.address import Address
+from rules.decision import UpgradeTls, upgraded_port
 from rules.facts import Principal
 from rules.name import DomainName
 
 
 class OriginKey(Struct, frozen=True):
-    """Whose connection to which origin: never shared across principals or host names."""
+    """Whose connection to which origin: never shared across principals or host names.
+
+    With `secure` it is over TLS, and presents that certificate to nobody else.  `port` is the
+    one that was asked for.
+    """
 
     principal: Principal
     host: DomainName | Address
     port: int
+    secure: UpgradeTls | None = None
+
+    @property
+    def dialled(self) -> int:
+        """The port that is dialled."""
+        return self.port if self.secure is None else upgraded_port(self.port)
 
 
 class Replay(Struct, frozen=True):
@@ -74,6 +85,7 @@ class OriginConnection(asyncio.Protocol):
         "born",
         "deadline",
         "early",
+        "failure",
         "grounds",
         "key",
         "last",
@@ -101,7 +113,8 @@ class OriginConnection(asyncio.Protocol):
         self.memory: SectionMemory | None = None if is_brief else SectionMemory(ALT_SVC)
         self.last: Replay | None = None
         self.grounds: object = None  # on which its address was allowed for its key
-        self.early = b""  # what came before anybody used the connection: from a parent's answer
+        self.early = b""  # what came before anybody used the connection
+        self.failure: Exception | None = None  # why it was lost, if not in good order
         self.deadline = float("inf")
         self.born = 0.0
         self._deadlines = deadlines
@@ -120,7 +133,8 @@ class OriginConnection(asyncio.Protocol):
     @override
     def data_received(self, data: bytes) -> None:
         if self.receiver is None:
-            self.transport.abort()  # octets that nobody asked for: a response to smuggle in
+            self.early = data  # octets that nobody asked for: a response to smuggle in
+            self.transport.abort()
         else:
             self.receiver.receive(data)
 
@@ -132,6 +146,7 @@ class OriginConnection(asyncio.Protocol):
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
+        self.failure = exc
         self._deadlines.discard(self)
         if self.receiver is None:
             self._forget(self)

@@ -17,4 +17,5 @@ class Egress(Context):
     async def close(self, grace_s: float) -> None:
         """End what is idle and every tunnel, give requests under way `grace_s`, then end them."""
         self.pool.close()
+        self.identities.close()
         await self.deadlines.drain(grace_s)

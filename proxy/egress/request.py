@@ -14,10 +14,13 @@ from proxy.egress import internal
 from proxy.egress.asker import Asker
 from proxy.egress.context import Context
 from proxy.egress.dial import Undialled, dial, is_allowed
+from proxy.egress.dialling import refusable
 from proxy.egress.errand import NO_PREFIX, Errand
 from proxy.egress.exchange import Client, Order, via
+from proxy.egress.identity_context import REVOKED
 from proxy.egress.obligations import read
-from proxy.egress.origin import OriginConnection
+from proxy.egress.origin import OriginConnection, OriginKey
+from proxy.egress.standing import is_revoked, may_go
 from proxy.errors import PeerError
 from proxy.flow import Flow
 from proxy.wire.fields import Field, request_malformed, write_fields
@@ -118,8 +121,8 @@ def serve(client: Requester, head: RequestHead, octets: bytes = b"") -> None:
     if head.method == "CONNECT":  # only inside of one (RFC 9110, section 9.3.6)
         raise request_malformed("a CONNECT inside a tunnel")
     principal = client.asker.of(head.fields)
-    if isinstance(principal, Decision):  # a credential that counts for nobody
-        stranger = client.context.identifier.presented_unknown()
+    if isinstance(principal, Decision):  # what was presented counts for nobody
+        stranger = client.asker.stranger()
         errand, facts, _ = _read(client, head, stranger)
         client.refuse(errand.flow, facts, principal, head)
         return
@@ -157,15 +160,20 @@ def _decide(
     if decision.verdict is not _ALLOW:
         client.refuse(errand.flow, facts, decision, head)
         return None
-    if read(decision.obligations) is None:
+    passage = read(decision.obligations)
+    if passage is None:
         client.refuse(errand.flow, facts, UNKNOWN_OBLIGATION, head)
+        return None
+    key = errand.way(passage.upgrade)
+    if is_revoked(client.context, key):
+        client.refuse(errand.flow, facts, REVOKED, head)
         return None
     hops = _hops(head)
     if hops == 0:  # RFC 9110, section 7.6.2: we are the final recipient
         authorizer.record(errand.flow, facts, decision)
         client.respond(head, write_response(200, b"OK", [(b"content-length", b"0"), via(1)]))
         return None
-    return _order(errand, facts, decision, head, target, hops)
+    return _order(errand, key, facts, decision, head, target, hops)
 
 
 def _is_usual(order: Order) -> bool:
@@ -175,7 +183,7 @@ def _is_usual(order: Order) -> bool:
 
 
 def _send(client: Requester, order: Order) -> None:
-    origin = _pooled(client.context, order.errand)
+    origin = _pooled(client.context, order)
     if origin is None:
         client.start(_send_fresh(client, order, client.context.state))
     else:
@@ -197,7 +205,7 @@ def send_again(client: Requester, order: Order) -> None:
     """Send `order` on a fresh connection, with every decision made anew."""
     context, connect = client.context, order.errand.connect
     is_asker = client.asker.again(client.asker.value) == connect.principal
-    is_allowed_still = context.authorizer.still(order.facts).verdict is _ALLOW
+    is_allowed_still = may_go(context, order.key, context.authorizer.still(order.facts))
     if is_asker and is_allowed_still and _reach(context, order.errand) is None:
         client.start(_send_fresh(client, order, context.state))
     else:
@@ -208,7 +216,8 @@ async def _send_fresh(client: Requester, order: Order, before: tuple[int, int]) 
     """Dial; `before` is what was decided under, for this begins a turn of the loop later."""
     context, errand = client.context, order.errand
     types = errand.passage.types if errand.passage is not None else frozenset[int]()
-    origin = await dial(context, errand, types)
+    work = dial(context, errand, types, order.key)
+    origin = await refusable(context, errand.connect, work)
     if isinstance(origin, Undialled):
         client.refuse(errand.flow, origin.facts, origin.decision, _head_of(order))
     elif origin.early:
@@ -217,9 +226,15 @@ async def _send_fresh(client: Requester, order: Order, before: tuple[int, int]) 
         client.refuse(errand.flow, order.facts, failure, _head_of(order))
     elif context.state != before and not _holds(client, order, origin):
         origin.end()
-        client.refuse(errand.flow, order.facts, CHANGED, _head_of(order))
+        decision = changed(context, errand.connect)
+        client.refuse(errand.flow, order.facts, decision, _head_of(order))
     else:
         client.begin(order, origin)
+
+
+def changed(context: Context, connect: Connect) -> Decision:
+    """Return why what was dialled for `connect` may not be used, which was allowed before."""
+    return context.authorizer.revocation(connect.principal.app) or CHANGED
 
 
 def _holds(client: Requester, order: Order, origin: OriginConnection) -> bool:
@@ -229,19 +244,17 @@ def _holds(client: Requester, order: Order, origin: OriginConnection) -> bool:
     return (
         is_asker
         and is_allowed(context, errand, origin)
-        and all(
-            context.authorizer.authorize(errand.flow, facts).verdict is _ALLOW
-            for facts in (errand.connect, order.facts)
-        )
+        and context.authorizer.authorize(errand.flow, errand.connect).verdict is _ALLOW
+        and may_go(context, order.key, context.authorizer.authorize(errand.flow, order.facts))
     )
 
 
-def _pooled(context: Context, errand: Errand) -> OriginConnection | None:
+def _pooled(context: Context, order: Order) -> OriginConnection | None:
     grounds = context.allowed.grounds(context.authorizer.generation)
-    while origin := context.pool.take(errand.key):
+    while origin := context.pool.take(order.key):
         if origin.grounds is grounds:
             return origin
-        if is_allowed(context, errand, origin):
+        if is_allowed(context, order.errand, origin):
             origin.grounds = grounds
             return origin
         origin.end()
@@ -326,8 +339,9 @@ def _hops(head: RequestHead) -> int | None:
     return int(values[0])
 
 
-def _order(
+def _order(  # noqa: PLR0913, PLR0917 - all that an order is made of
     errand: Errand,
+    key: OriginKey,
     facts: Request,
     decision: Decision,
     head: RequestHead,
@@ -347,7 +361,7 @@ def _order(
         is_usual = not (last or hops is not None or b"upgrade" in head.options)
         errand.fields = head.fields if is_usual else None
     octets = b"%b %b%b" % (head.method.encode("ascii"), sent, errand.written)
-    return Order(errand, facts, decision, octets, head.minor, head.body, upgrade, last)
+    return Order(errand, facts, decision, octets, head.minor, head.body, key, upgrade, last)
 
 
 def _written(errand: Errand, head: RequestHead, hops: int | None, upgrade: bytes) -> bytes:

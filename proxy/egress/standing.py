@@ -5,25 +5,36 @@ its origin and request are allowed, its address may be used, and no look is owed
 taken.
 """
 
+from collections.abc import Callable
+
 from msgspec import Struct
 
 from proxy.egress.asker import Asker
 from proxy.egress.context import Context
 from proxy.egress.dial import endpoint
+from proxy.egress.identity_context import REVOKED
 from proxy.egress.obligations import Passage, read
+from proxy.egress.origin import OriginKey
 from rules.address import Address
-from rules.decision import Decision, Reason, Verdict
+from rules.decision import Decision, Reason, UpgradeTls, Verdict
 from rules.facts import Connect, Principal, Request
+
+type Told = Callable[[], None]
+"""Writes the evidence of what was ended a moment ago."""
 
 GONE = Decision(Verdict.DENY, Reason.GENERATION_CHANGED)
 
 
 class Standing(Struct, frozen=True):
-    """What a flow stands on: who asked with which credential, and the address in use."""
+    """What a flow stands on: who asked with which credential, and the address in use.
+
+    `secure`: its requests go on over TLS.
+    """
 
     asker: Asker
     value: bytes | None
     address: Address
+    secure: UpgradeTls | None = None
 
 
 def disowned(standing: Standing, principal: Principal) -> Decision | None:
@@ -32,6 +43,29 @@ def disowned(standing: Standing, principal: Principal) -> Decision | None:
     if isinstance(now, Decision):
         return now
     return None if now == principal else GONE
+
+
+def revoked(
+    context: Context,
+    asker: Asker,
+    value: bytes | None,
+    principal: Principal,
+    key: OriginKey | None = None,
+    *,
+    apps_only: bool,
+) -> Decision | None:
+    """Return the decision that ends all that `principal` has open by `asker`; None: it stands.
+
+    With `apps_only` neither a credential was revoked, nor a certificate that we present at the
+    other side (`key`): that takes longer to find out.
+    """
+    decision = context.authorizer.revocation(principal.app)
+    if decision is not None or apps_only:
+        return decision
+    if key is not None and is_revoked(context, key):
+        return REVOKED
+    now = asker.again(value)
+    return now if isinstance(now, Decision) and now.reason is Reason.REVOKED else None
 
 
 def withdrawn(
@@ -47,13 +81,35 @@ def withdrawn(
     still = context.authorizer.still
     connect = Connect(facts.principal, facts.host, facts.port)
     decision = still(connect)
-    fits = decision.verdict is Verdict.ALLOW and (
-        passage is None or _covers(passage, read(decision.obligations))
-    )
+    if decision.reason is Reason.REVOKED:
+        return decision
+    owed = read(decision.obligations)
+    fits = decision.verdict is Verdict.ALLOW and (passage is None or _covers(passage, owed))
+    port = facts.port
     if isinstance(facts, Request):
-        fits = fits and still(facts).verdict is Verdict.ALLOW
-    ends = endpoint(context, connect, standing.address)
+        key = OriginKey(facts.principal, facts.host, facts.port, standing.secure)
+        fits = fits and may_go(context, key, still(facts))
+        port = key.dialled
+    elif owed is not None and owed.upgrade is not None:
+        fits = False  # there only requests pass now
+    ends = endpoint(context, connect, standing.address, port)
     return None if fits and still(ends).verdict is Verdict.ALLOW else GONE
+
+
+def may_go(context: Context, key: OriginKey, decision: Decision) -> bool:
+    """Return whether `decision` lets a request go on over connections of `key`.
+
+    What is owed TLS never goes on in plain, nor with another certificate.
+    """
+    passage = read(decision.obligations)
+    is_way = passage is not None and passage.upgrade == key.secure
+    return decision.verdict is Verdict.ALLOW and is_way and not is_revoked(context, key)
+
+
+def is_revoked(context: Context, key: OriginKey) -> bool:
+    """Return whether the certificate that `key` presents counts for nothing any more."""
+    secure = key.secure
+    return secure is not None and context.identities.revoked(key.principal.app, secure.certificate)
 
 
 def _covers(taken: Passage, owed: Passage | None) -> bool:

@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from proxy.egress.context import Context
 from proxy.egress.dial import endpoint
+from proxy.egress.standing import is_revoked
 from rules.decision import Decision, Verdict
 from rules.facts import Connect
 
@@ -49,7 +50,12 @@ async def sweep(context: Context, generation: int) -> int:
 
 async def sweep_askers(context: Context) -> int:
     """Cut what a credential opened that counts for nobody now; return how many were cut."""
-    return await _each(context, lambda flow: flow.disowned(), lambda: True)
+    cut = await _each(context, lambda flow: flow.disowned(), lambda: True)
+    for origin in context.pool.resting():
+        if is_revoked(context, origin.key):
+            origin.end()
+            cut += 1
+    return cut
 
 
 def _sweep_pool(context: Context) -> int:
@@ -59,7 +65,7 @@ def _sweep_pool(context: Context) -> int:
     for origin in context.pool.resting():
         key = origin.key
         connect = Connect(key.principal, key.host, key.port)
-        facts = (connect, endpoint(context, connect, origin.address))
+        facts = (connect, endpoint(context, connect, origin.address, key.dialled))
         if any(still(each).verdict is not Verdict.ALLOW for each in facts):
             origin.end()
             cut += 1

@@ -1,6 +1,7 @@
 """Octets both ways, unread: half-close, back-pressure, limits in time, and what was counted."""
 
 import asyncio
+from functools import partial
 from typing import Protocol, override
 
 from proxy.egress.admission import Admission
@@ -9,7 +10,8 @@ from proxy.egress.evidence import Opened, Passed, record_closing
 from proxy.egress.known import Route
 from proxy.egress.linger import Linger, reset
 from proxy.egress.obligations import Passage, read
-from proxy.egress.standing import Standing, disowned, withdrawn
+from proxy.egress.origin import OriginKey
+from proxy.egress.standing import Standing, Told, disowned, revoked, withdrawn
 from rules.decision import Decision, Reason, Verdict
 from rules.facts import Connect
 
@@ -43,7 +45,7 @@ class Side(asyncio.Protocol):
     def eof_received(self) -> bool:
         self.ended = True
         self.tunnel.half_closed(self)
-        return True
+        return self.transport.can_write_eof()  # TLS is closed whole whatever this returns
 
     @override
     def pause_writing(self) -> None:
@@ -134,8 +136,8 @@ class Tunnel:
 
     def half_closed(self, side: Side) -> None:
         """Pass the end of one direction on; with the second, the tunnel ends."""
-        if self.client.ended and self.origin.ended:
-            self.close()
+        if (self.client.ended and self.origin.ended) or not side.other.can_write_eof():
+            self.close()  # TLS has no half-close in asyncio
         elif not side.other.is_closing():
             side.other.write_eof()
             now = self._quiet_since = asyncio.get_running_loop().time()
@@ -177,7 +179,7 @@ class Tunnel:
         self.origin.transport.abort()
         client = self.client.transport
         client.write(ACCESS_DENIED)
-        Linger(context, self._admission, client).begin()
+        Linger(context, self._admission, client, self._standing.asker).begin()
 
     def stale(self) -> Decision | None:
         """Return why the tunnel may not go on by the rules of now; None if it may."""
@@ -192,15 +194,38 @@ class Tunnel:
         """Return why its asker is not who it was any more; None while it is."""
         return None if self._closed else disowned(self._standing, self._opened.facts.principal)
 
+    def revoked(self, *, apps_only: bool) -> Decision | None:
+        """Return the decision that ends it, what it has not yet sent included; None: it stands."""
+        standing, facts = self._standing, self._opened.facts
+        key = None
+        if standing.secure is not None:
+            key = OriginKey(facts.principal, facts.host, facts.port, standing.secure)
+        return revoked(
+            self.context, standing.asker, standing.value, facts.principal, key, apps_only=apps_only
+        )
+
+    def halt(self, decision: Decision) -> Told | None:
+        """End both connections with a reset, at once; what is returned records why."""
+        was_closed, self._closed = self._closed, True
+        self.context.deadlines.discard(self)
+        for side in (self.client, self.origin):
+            if not side.lost:
+                reset(side.transport)
+        if was_closed:
+            return None
+        self.context.metrics.tunnel_cuts.add(decision.reason)
+        now = asyncio.get_running_loop().time()
+        return partial(self._told, decision, self._passed(now), now)
+
     def sever(self, decision: Decision) -> None:
         """End both connections with a reset, and record why."""
+        told = self.halt(decision)
+        if told is not None:
+            told()
+
+    def _told(self, decision: Decision, passed: Passed, now: float) -> None:
         self.context.authorizer.record(self._opened.flow, self._opened.facts, decision)
-        self.context.metrics.tunnel_cuts.add(decision.reason)
-        self._closed = True
-        self.context.deadlines.discard(self)
-        self._report(asyncio.get_running_loop().time())
-        reset(self.client.transport)
-        reset(self.origin.transport)
+        record_closing(self.context, self._opened, self.route, passed, now)
 
     def expired(self, now: float) -> None:
         """Keep the limits in time, which are looked at a few times per idle limit."""
@@ -248,14 +273,17 @@ class Tunnel:
 
     def _report(self, now: float) -> None:
         """Write the closing line: it stands under the id of the one that opened the tunnel."""
+        record_closing(self.context, self._opened, self.route, self._passed(now), now)
+
+    def _passed(self, now: float) -> Passed:
+        """Count what has passed, as the tunnel ends."""
         context = self.context
         up, down = self.client.octets, self.origin.octets
         context.metrics.tunnels.value -= 1
         octets = context.metrics.octets
         octets.add("up", n=up)
         octets.add("down", n=down)
-        passed = Passed(up, down, now - self._born)
-        record_closing(context, self._opened, self.route, passed, now)
+        return Passed(up, down, now - self._born)
 
     def _is_unsent(self) -> bool:
         both = (self.client.transport, self.origin.transport)

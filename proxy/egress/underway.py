@@ -4,21 +4,28 @@ import asyncio
 
 from proxy.egress.asker import Asker
 from proxy.egress.context import Context
+from proxy.egress.dial import KnownDial
 from proxy.egress.exchange import Exchange, Order
 from proxy.egress.linger import reset
+from proxy.egress.standing import Told, revoked
 from rules.decision import Decision, Reason
 
 
 class UnderWay(asyncio.Protocol):
     """What holds the client back meanwhile, and what ends a request before its response has."""
 
-    __slots__ = ("_buffer", "_exchange", "_gone", "_paused", "asker", "context", "transport")
+    __slots__ = (
+        "_buffer", "_dial", "_exchange", "_gone", "_paused", "_task", "asker", "context",
+        "transport",
+    )  # fmt: skip
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self._buffer = b""  # read, and not yet used
         self._paused = False  # we do not read what the client sends
         self._exchange: Exchange | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._dial: KnownDial | None = None
         self._gone = False  # nothing more is done for this connection
         self.asker: Asker
         self.transport: asyncio.Transport
@@ -63,10 +70,37 @@ class UnderWay(asyncio.Protocol):
         """Return why the asker of the request under way is not who it was; None while it is."""
         return None if self._exchange is None else self._exchange.disowned()
 
-    def sever(self, decision: Decision) -> None:
-        """End the request under way at both sides, and record why."""
+    def revoked(self, *, apps_only: bool) -> Decision | None:
+        """Return the decision that ends the connection, if it rests or not; None: it stands."""
+        asker = self.asker
+        shown = asker.principal if isinstance(asker.shown, Decision) else asker.shown
+        key = None if self._exchange is None else self._exchange.order.key
+        return revoked(self.context, asker, asker.value, shown, key, apps_only=apps_only)
+
+    def halt(self, decision: Decision) -> Told | None:
+        """End the connection and the request under way with resets; what is returned records why.
+
+        A request that is being dialled gets its refusal: nothing of it has been sent.
+        """
         exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.sever(decision)
+        if exchange is None and self._refuse_dial(decision):
+            return None
         self._gone = True
         reset(self.transport)
+        return None if exchange is None else exchange.halt(decision)
+
+    def sever(self, decision: Decision) -> None:
+        """End the request under way at both sides, and record why."""
+        told = self.halt(decision)
+        if told is not None:
+            told()
+
+    def _refuse_dial(self, decision: Decision) -> bool:
+        """End a dial that is under way, so that its request is refused; return whether one is."""
+        if self._dial is not None:
+            self._dial.refuse(decision)
+            return True
+        dialling = None if self._task is None else self.context.dials.get(self._task)
+        if dialling is not None:
+            dialling.refuse(decision)
+        return dialling is not None

@@ -26,7 +26,8 @@ def upgrade(client: Upgraded, order: Order, origin: OriginConnection, data: byte
     recorded = context.authorizer.record(
         flow, order.facts, order.decision, id=context.new_id(), upgrade="websocket"
     )
-    standing = Standing(client.asker, client.asker.value, origin.address)
+    secure = order.key.secure
+    standing = Standing(client.asker, client.asker.value, origin.address, secure)
     opened = Opened(flow, order.facts, order.decision, recorded)
     tunnel = Tunnel(context, client.admission, opened, standing)
     near, far = client.transport, origin.leave()

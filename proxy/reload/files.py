@@ -18,8 +18,10 @@ from importlib import resources
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from rules.errors import Place, Problem, RuleSyntaxError
+from rules.errors import Place, Problem, RuleSyntaxError, Severity
+from rules.node import Needed
 from rules.ruleset import IdentityLine, Ruleset
 from rules.suffix import PublicSuffixes, read_suffixes
 from rules.syntax import Loaded, load
@@ -125,7 +127,24 @@ def load_sources(found: Sources, generation: int, suffixes: PublicSuffixes) -> R
     if found.problems:
         raise RuleSyntaxError(found.problems)
     files = tuple(source.file for source in found.sources)
+    missing = tuple(filter(None, map(_unreadable, loaded.needed)))
+    if missing:
+        loaded = replace(loaded, warnings=(*loaded.warnings, *missing))
     return RuleFiles(loaded, files, found.notes, found.digest, found.in_memory)
+
+
+def _unreadable(needed: Needed) -> Problem | None:
+    """Return a warning of a file that a rule names and that nobody could use now.
+
+    No error: certificates are renewed by others, and what needs one is refused until it is there.
+    """
+    try:
+        with open(needed.path, "rb", opener=_without_waiting):
+            return None
+    except OSError as error:
+        message = f"{needed.path} cannot be read: {error.strerror}; requests end as upstream-tls"
+    cure = "put it there, readable by the appliance; a path is relative to the rule file"
+    return Problem(needed.place, message, cure, needed.excerpt, Severity.WARNING)
 
 
 def _digest(sources: Sequence[SourceText]) -> str:

@@ -19,7 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from rules.address import Network
-from rules.decision import Refuse
+from rules.decision import FileCertificate, Refuse, SvidCertificate, UpgradeTls
 from rules.errors import Place, Problem, Severity
 from rules.match import Steps
 from rules.path import PathGlob
@@ -95,6 +95,7 @@ _VALUES: dict[tuple[str, str], Any] = {
         *(Problem, Place, Severity),
         *(App, AllowRule, DenyRule, IdentityLine, Requirements, Level, Refuse),
         *(HostPattern, PatternKind, PathGlob),
+        *(UpgradeTls, SvidCertificate, FileCertificate),
         *(IPv4Address, IPv6Address, IPv4Network, IPv6Network, frozenset),
     )
 }

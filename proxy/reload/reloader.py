@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from proxy.limits import Limits
 from proxy.metrics import Metrics, ReloadOutcome
@@ -110,6 +111,19 @@ class Reloader:
         self.request(why)
         return await done
 
+    def restate(self) -> int:
+        """Put the same rules into force under a new generation, whose number is returned.
+
+        Whatever was remembered of decisions is decided again from this moment on: something
+        beside the rules, which decisions depend on as well, has changed.  Who calls has what is
+        open decided again, too.
+        """
+        made = replace(self._generation, number=self._generation.number + 1)
+        self._use(made)
+        self._generation = made
+        self._metrics.generation.set(made.number)
+        return made.number
+
     def status(self) -> ReloadStatus:
         """Return how the last reading went."""
         return self._status
@@ -171,9 +185,12 @@ class Reloader:
     async def _rebuild(self) -> tuple[ReloadOutcome, int]:
         # What is written after this look is seen by the next one.
         self._watch.settle(await self._look())
-        made = await self._assembly.build(self._asking(), self._generation)
-        before = self._generation
-        if made.number == before.number:
+        asked = self._generation
+        made = await self._assembly.build(self._asking(), asked)
+        before = self._generation  # it has another number where `restate` was called meanwhile
+        is_new = made.number != asked.number
+        made = replace(made, number=before.number + is_new)
+        if not is_new:
             self._generation = made  # of files that say the same
             return "unchanged", 0
         for warning in made.warnings:

@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from proxy.certificates.revoked import Kind, Revocation
 from proxy.flow import Flow, Plane
+from rules.address import parse_address
 from rules.decide import decide
 from rules.decision import Decision, Reason, Verdict
-from rules.facts import Connect, Facts, Principal, Question, Request
+from rules.facts import Connect, Endpoint, Facts, Principal, Question, Request
 from rules.match import RuleIndex, index_rules
 from rules.name import parse
 from rules.rtype import A
@@ -165,3 +168,50 @@ async def test_a_target_may_be_what_was_said(tmp_path: Path) -> None:
     assert refusal is not None
     assert (line["target"], refusal.target) == ("a..b:443", "a..b:443")
     assert "host" not in line
+
+
+REVOKED = {"me": Revocation(Kind.APP, "me", 1.0)}
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        Question(ME, NAME, A),
+        Question(ME, NAME, A, via=NAME),
+        Question(ME, parse("sallyport.internal"), A),
+        Connect(ME, NAME, 443),
+        Endpoint(ME, NAME, parse_address("93.184.215.14"), 443),
+        Request(ME, "GET", NAME, 443, "/"),
+    ],
+)
+async def test_of_a_revoked_app_everything_is_refused(tmp_path: Path, fact: Facts) -> None:
+    """threats.md, "Identity": a revocation holds on every plane, at one door."""
+    async with composed(RULES, NOWHERE, tmp_path) as parts:
+        parts.authorizer.authorize(FLOW, fact)
+        parts.authorizer.use(index_rules(structs.replace(RULES, generation=2)), REVOKED)
+        decision = parts.authorizer.authorize(FLOW, fact)
+        assert parts.authorizer.still(fact) == decision
+        parts.authorizer.record(FLOW, fact, decision)
+        assert parts.authorizer.revocation("me") == decision
+        assert parts.authorizer.revocation("other") is None
+        (line,) = await parts.lines()
+    assert (decision.verdict, decision.reason) == (Verdict.DENY, Reason.REVOKED)
+    assert line["reason"] == "revoked"
+    assert line["revoked_at"] == "1970-01-01T00:00:01.000000Z"
+
+
+async def test_new_rules_restore_nobody(tmp_path: Path) -> None:
+    connect = Connect(ME, NAME, 443)
+    async with composed(RULES, NOWHERE, tmp_path) as parts:
+        parts.authorizer.use(index_rules(structs.replace(RULES, generation=2)), REVOKED)
+        parts.authorizer.use(index_rules(structs.replace(RULES, generation=3)))
+        assert parts.authorizer.authorize(FLOW, connect).reason is Reason.REVOKED
+        parts.authorizer.use(index_rules(structs.replace(RULES, generation=4)), {})
+        assert parts.authorizer.authorize(FLOW, connect).verdict is Verdict.ALLOW
+
+
+async def test_a_revocation_needs_a_generation_of_its_own(tmp_path: Path) -> None:
+    """What is remembered of decisions holds under its generation alone."""
+    async with composed(RULES, NOWHERE, tmp_path) as parts:
+        with pytest.raises(AssertionError, match="generation"):
+            parts.authorizer.use(index_rules(RULES), REVOKED)

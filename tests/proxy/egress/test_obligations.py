@@ -1,7 +1,14 @@
 """Obligations, read into what a tunnel or request must obey."""
 
 from proxy.egress.obligations import Passage, read
-from rules.decision import OnlyReadable, PeekTls, Resolve, TunnelUnread
+from rules.decision import (
+    FileCertificate,
+    OnlyReadable,
+    PeekTls,
+    Resolve,
+    TunnelUnread,
+    UpgradeTls,
+)
 from rules.rtype import AAAA, HTTPS, A
 
 
@@ -13,6 +20,8 @@ def test_reads_every_kind() -> None:
     assert read((PeekTls(accept_ech=True),)) == Passage(accept_ech=True)
     assert read((TunnelUnread(),)) == Passage(unread=True)
     assert read((OnlyReadable(),)) == Passage(only_readable=True)
+    upgrade = UpgradeTls(FileCertificate("c.pem", "c.key"))
+    assert read((upgrade,)) == Passage(upgrade=upgrade)
 
 
 def test_obligations_add_up() -> None:

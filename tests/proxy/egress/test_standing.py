@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from proxy.egress.asker import Asker
 from proxy.egress.obligations import Passage
 from proxy.egress.standing import GONE, Standing, disowned, withdrawn
 from rules.address import parse_address
+from rules.decision import SvidCertificate, UpgradeTls
 from rules.facts import Connect, Principal, Request
 from rules.name import parse
 from rules.ruleset import AllowRule
@@ -51,6 +53,30 @@ async def test_a_request_needs_its_own_allow(tmp_path: Path) -> None:
         for method, gone in (("GET", None), ("POST", GONE)):
             facts = Request(ME, method, HOST, 80, "/")
             assert withdrawn(world.egress, standing(world), facts, None) == gone
+
+
+async def test_a_request_keeps_to_its_way(tmp_path: Path) -> None:
+    """What is owed TLS does not go on in plain, nor with another certificate."""
+    shown = UpgradeTls(SvidCertificate("spiffe://a.example/b"))
+    for owed in (None, UpgradeTls(), shown):
+        rule = allow("example.com", ports=[80], upgrade=owed)
+        folder = tmp_path / str(owed is None or owed.certificate)
+        folder.mkdir(parents=True)
+        async with opened(folder, rule) as world:
+            for taken in (None, UpgradeTls(), shown):
+                flow = replace(standing(world), secure=taken)
+                facts = Request(ME, "GET", HOST, 80, "/")
+                assert withdrawn(world.egress, flow, facts, None) == (
+                    None if taken == owed else GONE
+                )
+
+
+async def test_a_tunnel_to_port_80_ends_where_requests_are_upgraded(tmp_path: Path) -> None:
+    rule = allow("example.com", ports=[80, 443], upgrade=UpgradeTls())
+    async with opened(tmp_path, rule) as world:
+        for port, gone in ((80, GONE), (443, None)):
+            facts = Connect(ME, HOST, port)
+            assert withdrawn(world.egress, standing(world), facts, LOOKED) == gone
 
 
 async def test_an_asker_who_is_another_now(tmp_path: Path) -> None:

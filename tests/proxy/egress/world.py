@@ -17,6 +17,7 @@ from msgspec import structs
 
 from proxy.audit import Audit, AuditSettings
 from proxy.authorize import Authorizer
+from proxy.egress.identity_context import IdentityContexts
 from proxy.egress.parent import Parent
 from proxy.egress.plane import Egress
 from proxy.flow import Flow
@@ -317,6 +318,7 @@ async def opened(
     *rules: AllowRule | DenyRule,
     limits: Limits = QUICK,
     parent: Parent | None = None,
+    identities: Callable[[World], IdentityContexts] | None = None,
 ) -> AsyncIterator[World]:
     """Run a proxy whose listener is the app `me` with `rules`."""
     world = World(folder, limits)
@@ -332,6 +334,7 @@ async def opened(
     world.egress = Egress(
         world.authorizer, world.identifier, world.names, world.own, limits,
         world.metrics, world.refusals, time.time, os.urandom, parent,
+        None if identities is None else identities(world),
     )  # fmt: skip
     world.audit.start()
     world.listener = Listener(

@@ -21,7 +21,7 @@ from proxy.reload.files import (
     public_suffixes,
     read_rules,
 )
-from rules.errors import Problem, RuleSyntaxError
+from rules.errors import Problem, RuleSyntaxError, Severity
 from rules.name import parse
 from rules.ruleset import App, IdentityLine, Ruleset
 from rules.suffix import PublicSuffixes
@@ -479,3 +479,23 @@ def test_equal_files_have_equal_digests(folder: Path, suffixes: PublicSuffixes) 
     write(folder / "a.yaml", host="example.org")
     assert loaded(suffixes, folder).digest != first.digest
     assert not first.in_memory
+
+
+def test_a_certificate_that_cannot_be_read_is_a_warning_with_its_place(
+    folder: Path, suffixes: PublicSuffixes
+) -> None:
+    (folder / "tls.pem").write_text("")
+    path = folder / "a.yaml"
+    entry = "{host: a.example.com, ports: [80], https_upgrade: true, client_certificate:"
+    text = f"apps:\n  me:\n    allow:\n      - {entry} {{cert: tls.pem, key: tls.key}}}}\n"
+    path.write_text(text)
+    path.chmod(0o600)
+    (warning,) = loaded(suffixes, folder).loaded.warnings
+    assert str(warning.place) == f"{path}:4:106"
+    assert warning.severity is Severity.WARNING
+    assert warning.message == (
+        f"{folder}/tls.key cannot be read: No such file or directory; requests end as upstream-tls"
+    )
+    assert warning.excerpt == text.splitlines()[3]
+    (folder / "tls.key").write_text("")
+    assert loaded(suffixes, folder).loaded.warnings == ()

@@ -22,6 +22,7 @@ from proxy.reload.handover import (
     write_piece,
     write_pieces,
 )
+from rules.decision import FileCertificate, SvidCertificate, UpgradeTls
 from rules.errors import Place, Problem
 from rules.match import finish
 from rules.ruleset import App, IdentityLine, Level, Requirements
@@ -47,6 +48,11 @@ APPS = [
         deny("c.org", id="d"),
     ),
     app(*(allow(*MANY[:100], id=host) for host in MANY[:100])),
+    app(
+        allow("a.org", id="a", ports=[80], upgrade=UpgradeTls()),
+        allow("b.org", id="b", ports=[80], upgrade=UpgradeTls(SvidCertificate("spiffe://a/b"))),
+        allow(*MANY, id="c", upgrade=UpgradeTls(FileCertificate("/a.pem", "/a.key"))),
+    ),
 ]
 
 

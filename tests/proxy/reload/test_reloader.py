@@ -211,3 +211,40 @@ async def test_closing_ends_what_is_under_way(tmp_path: Path) -> None:
         with pytest.raises(asyncio.CancelledError):
             await waiting
     assert running.used == []
+
+
+async def test_rules_are_restated_under_a_number_of_their_own(tmp_path: Path) -> None:
+    """threats.md, "Order of checks": what is remembered is decided again."""
+    async with reloading(tmp_path) as (running, reloader):
+        assert reloader.restate() == 2
+        (used,) = running.used
+        assert (used.number, list(used.ruleset.apps)) == (2, ["me"])
+        assert running.metrics.generation.value == 2
+        assert (await reloader.reload("control")).outcome == "unchanged"
+        running.write("b.example.com")
+        assert (await reloader.reload("control")).generation == 3
+        assert reloader.restate() == 4
+
+
+@pytest.mark.parametrize("is_changed", [True, False])
+async def test_rules_that_are_restated_while_files_are_read_never_share_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_changed: bool
+) -> None:
+    """Two generations of one number would let what the first allowed stand under the second."""
+    build = Assembly.build
+
+    async def build_and_restate(
+        assembly: Assembly, request: Request, before: Generation
+    ) -> Generation:
+        made = await build(assembly, request, before)
+        assert reloader.restate() == 2
+        return made
+
+    async with reloading(tmp_path) as (running, reloader):
+        monkeypatch.setattr(Assembly, "build", build_and_restate)
+        if is_changed:
+            running.write("b.example.com")
+        status = await reloader.reload("control")
+        numbers = [used.number for used in running.used]
+    assert status.generation == (3 if is_changed else 2)
+    assert numbers == ([2, 3] if is_changed else [2])

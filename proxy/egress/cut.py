@@ -1,0 +1,77 @@
+"""Ending at once what was revoked: first every octet, then the evidence.
+
+A sweep (`proxy.egress.sweep`) leaves the loop to others every 2 ms.  Among a thousand tunnels that
+carry as much as they can, each of those pauses lasts until all of them were served once more.  So
+what was revoked is ended in one go, which takes 10 us a connection, before another octet is read;
+what there is to say of it is written afterwards, a little at a time.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from time import perf_counter
+
+from proxy.egress.context import Context
+from proxy.egress.deadlines import Timed
+from proxy.egress.linger import Linger, reset
+from proxy.egress.origin import OriginConnection
+from proxy.egress.standing import Told, is_revoked
+from proxy.egress.sweep import SLICE_S
+from proxy.egress.tunnel import Tunnel
+from proxy.egress.underway import UnderWay
+
+logger = logging.getLogger(__name__)
+
+
+def cut(context: Context, *, apps_only: bool) -> tuple[int, list[Told]]:
+    """End everything that was revoked; return how much that was, and what writes its evidence.
+
+    With `apps_only` nothing but apps was.  Nothing is registered meanwhile, and what is later was
+    decided on with the revocation in force.
+    """
+    count, evidence = 0, []
+    for each in context.deadlines.present():
+        try:
+            is_cut, told = _cut(context, each, apps_only=apps_only)
+        except Exception:
+            logger.exception("a flow that cannot be judged is ended: a bug of ours")
+            each.end()  # and the others are judged all the same
+            is_cut, told = True, None
+        count += is_cut
+        if told is not None:
+            evidence.append(told)
+    return count, evidence
+
+
+async def tell(evidence: Sequence[Told]) -> None:
+    """Write the evidence of what was cut, while others are served."""
+    until = perf_counter() + SLICE_S
+    for told in evidence:
+        if perf_counter() >= until:
+            await asyncio.sleep(0)
+            until = perf_counter() + SLICE_S
+        try:
+            told()
+        except Exception:
+            logger.exception("no evidence of a flow that was cut: a bug of ours")
+
+
+def _cut(context: Context, timed: Timed, *, apps_only: bool) -> tuple[bool, Told | None]:
+    if isinstance(timed, OriginConnection):
+        # One that is in use is ended with the client's connection.
+        is_idle = timed.receiver is None
+        if is_idle and _presents_revoked(context, timed, apps_only=apps_only):
+            reset(timed.transport)
+            return True, None
+    elif isinstance(timed, Tunnel | UnderWay | Linger):
+        decision = timed.revoked(apps_only=apps_only)
+        if decision is not None:
+            return True, timed.halt(decision)
+    return False, None
+
+
+def _presents_revoked(context: Context, origin: OriginConnection, *, apps_only: bool) -> bool:
+    """Return whether a connection that rests is of a revoked app, or shows what was revoked."""
+    if context.authorizer.revocation(origin.key.principal.app) is not None:
+        return True
+    return not apps_only and is_revoked(context, origin.key)
