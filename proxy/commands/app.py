@@ -1,7 +1,7 @@
 """`sallyport app`: which apps there are, what each did, and their tokens."""
 
+import contextlib
 import os
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from proxy.audit_line import printable
+from proxy.commands.reach import client_of, client_or_fail
 from proxy.commands.say import (
     EXIT_BIND,
     EXIT_FINDINGS,
@@ -33,7 +34,7 @@ from proxy.commands.tokens import (
     write_json,
 )
 from proxy.config import Settings
-from proxy.control.client import ControlClient, ControlError
+from proxy.control.client import ControlError
 from proxy.errors import BindError, ConfigError
 from proxy.locations import read_settings
 from proxy.reload.files import public_suffixes, read_rules
@@ -48,6 +49,10 @@ app = typer.Typer(
 _HOW = (
     "give it to the app as its proxy's password: HTTP_PROXY=http://{name}:SECRET@ADDRESS:PORT;"
     " docs/tokens.md has the clients"
+)
+_JOIN = (
+    "on the device: SALLYPORT_JOIN_TOKEN=SECRET sallyport enroll --url https://HOST:PORT --ca FILE"
+    " --app {name}; docs/enrolment.md has curl and openssl"
 )
 
 
@@ -101,6 +106,26 @@ def token(  # noqa: PLR0913 - one argument an option
     _warn_of_unnamed(settings, name)
 
 
+@app.command()
+def join(
+    name: NameArgument,
+    ttl: Annotated[
+        str | None, typer.Option("--ttl", help="How long it is good: 5m, 1h.  Default 10m.")
+    ] = None,
+    config: ConfigOption = None,
+    state: StateOption = None,
+    *,
+    system: SystemOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a token with which one device enrols as the app, once (`sallyport enroll`)."""
+    settings = settings_of(config, None, state, system=system)
+    tokens = TokensOf(settings, Purpose.JOIN)
+    told = tokens.issue(wanted(name, Purpose.JOIN, ttl, None))
+    show_secret(told, _JOIN.format(name=name), as_json=as_json)
+    _warn_of_nameless(settings, name)
+
+
 @app.command(name="list")
 def list_command(
     config: ConfigOption = None,
@@ -112,7 +137,7 @@ def list_command(
 ) -> None:
     """List the apps and their tokens."""
     settings = settings_of(config, rules, state, system=system)
-    tokens = TokensOf(settings).list()
+    tokens = [*TokensOf(settings).list(), *TokensOf(settings, Purpose.JOIN).list()]
     apps = _apps(settings)
     if as_json:
         write_json({"apps": apps, "tokens": tokens})
@@ -133,10 +158,9 @@ def show(
     """Show an app: identity lines, rules, decisions, when it was last seen, last refusals."""
     check_name(name)
     settings = settings_of(config, None, state, system=system)
-    if not settings.listen.control:
-        fail("there is no control socket: `listen.control` is empty", EXIT_BIND)
+    client = client_or_fail(settings)
     try:
-        found = ControlClient(Path(settings.listen.control)).get(f"/apps/{name}")
+        found = client.get(f"/apps/{name}")
     except BindError as error:
         fail(str(error), EXIT_BIND)
     except ControlError as error:
@@ -194,25 +218,26 @@ def show_apps(apps: list[Any]) -> None:
 
 def _apps(settings: Settings) -> list[Any]:
     """Return the apps as the appliance tells them, else as the rule files do."""
+    client = client_of(settings)
+    if client is not None:
+        with contextlib.suppress(BindError, ControlError):
+            found: list[Any] = client.get("/apps")
+            return found
     try:
-        found: list[Any] = ControlClient(Path(settings.listen.control)).get("/apps")
-    except (BindError, ControlError):
-        try:
-            apps = _rules(settings).apps
-        except RuleSyntaxError:
-            say("the rules have errors; `sallyport check` shows them")
-            return []
-        return [
-            {
-                "name": name,
-                "evidence": [],
-                "rules": len(each.allows) + len(each.denies),
-                "decisions": {},
-                "last_seen": None,
-            }
-            for name, each in sorted(apps.items())
-        ]
-    return found
+        apps = _rules(settings).apps
+    except RuleSyntaxError:
+        say("the rules have errors; `sallyport check` shows them")
+        return []
+    return [
+        {
+            "name": name,
+            "evidence": [],
+            "rules": len(each.allows) + len(each.denies),
+            "decisions": {},
+            "last_seen": None,
+        }
+        for name, each in sorted(apps.items())
+    ]
 
 
 def _show(found: Any) -> None:
@@ -241,6 +266,16 @@ def _warn_of_unnamed(settings: Settings, name: str) -> None:
         return
     if not any(line.token == name for each in apps for line in each.identity):
         say(f"no app has `identity: [{{token: {name}}}]` yet: until one has, it names nobody")
+
+
+def _warn_of_nameless(settings: Settings, name: str) -> None:
+    """Say so where the app has no SPIFFE ID: then no device can enrol as it."""
+    try:
+        found = _rules(settings).apps.get(name)
+    except RuleSyntaxError:
+        return
+    if found is None or not any(line.spiffe for line in found.identity):
+        say(f"the app {name} has no `identity: [{{spiffe: ...}}]` yet: until then nobody enrols")
 
 
 def _rules(settings: Settings) -> Ruleset:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from proxy.audit_line import printable
 from proxy.commands.app import show_apps
+from proxy.commands.reach import client_of, client_or_fail, is_remote
 from proxy.commands.say import (
     EXIT_BIND,
     EXIT_FINDINGS,
@@ -78,12 +79,12 @@ def entry_of(settings: Settings, unique: str | None, app: str | None) -> Entry |
     Raises:
         BindError: neither can be read.
     """
-    ask = _asker(settings.listen.control, unique, app)
+    ask = _asker(client_of(settings), unique, app)
     files = Path(settings.audit.file)
 
     def look() -> Entry | None:
         found = ask()
-        if found is not None:
+        if found is not None or is_remote():
             return found
         return last(audit_files(files), app) if unique is None else find(audit_files(files), unique)
 
@@ -95,17 +96,23 @@ def entry_of(settings: Settings, unique: str | None, app: str | None) -> Entry |
     return look()
 
 
-def _asker(control: str, unique: str | None, app: str | None) -> Callable[[], Entry | None]:
+def _asker(
+    client: ControlClient | None, unique: str | None, app: str | None
+) -> Callable[[], Entry | None]:
     wanted = "" if unique is None else "/" + unique.strip().removeprefix("urn:uuid:")
     query = "" if app is None else f"?app={app}"
     target = f"/why{wanted}{query}"
-    if not control or not all(c.isascii() and (c.isalnum() or c in "/-?=") for c in target):
+    if client is None or not all(c.isascii() and (c.isalnum() or c in "/-?=") for c in target):
         return lambda: None
 
     def ask() -> Entry | None:
         try:
-            found: Entry = ControlClient(Path(control)).get(target)
-        except (BindError, ControlError):
+            found: Entry = client.get(target)
+        except ControlError:
+            return None
+        except BindError:
+            if is_remote():
+                raise
             return None  # the files may be open to us all the same
         return found
 
@@ -113,10 +120,9 @@ def _asker(control: str, unique: str | None, app: str | None) -> Callable[[], En
 
 
 def _asked(settings: Settings, method: str, target: str) -> Any:
-    if not settings.listen.control:
-        fail("there is no control socket: `listen.control` is empty", EXIT_BIND)
+    client = client_or_fail(settings)
     try:
-        return ControlClient(Path(settings.listen.control)).ask(method, target)
+        return client.ask(method, target)
     except BindError as error:
         fail(str(error), EXIT_BIND)
     except ControlError as error:

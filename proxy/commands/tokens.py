@@ -19,9 +19,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from proxy.commands.reach import client_of
 from proxy.commands.say import EXIT_BIND, EXIT_FINDINGS, EXIT_USAGE, fail, say
 from proxy.config import Settings
-from proxy.control.client import ControlClient, ControlError, NotRunningError
+from proxy.control.client import ControlError, NotRunningError
 from proxy.control.status import TokenView, view
 from proxy.errors import BindError, ConfigError
 from proxy.tokens.file import FILE_NAME, TokenFile
@@ -48,7 +49,7 @@ class TokensOf:
     """The tokens of the installation that `settings` describe."""
 
     def __init__(self, settings: Settings, purpose: Purpose = Purpose.APP) -> None:
-        self._control = settings.listen.control
+        self._client = client_of(settings)
         self._path = Path(settings.state) / FILE_NAME
         self._limits = settings.limits
         self._purpose = purpose
@@ -93,10 +94,10 @@ class TokensOf:
 
     def _ask(self, method: str, target: str, content: object = None) -> Any:
         """Return what the appliance answers; None where none runs that could."""
-        if not self._control:
+        if self._client is None:
             return None
         try:
-            return ControlClient(Path(self._control)).ask(method, target, content)
+            return self._client.ask(method, target, content)
         except NotRunningError:
             return None
         except BindError as error:

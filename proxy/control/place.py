@@ -1,8 +1,10 @@
-"""The control socket's place: a unix socket in a folder that only its users can enter.
+"""The place of a unix socket of ours: a folder that nobody else can write.
 
-Its folder and the file's mode are the wall: who cannot open the socket cannot ask.  A folder
-that others may write is refused, since they could put their own socket there and be told of
-tokens.  A lock beside the socket tells one that is alive from one that a dead process left.
+The folder and the file's mode are the wall of the control socket: who cannot open it cannot ask.
+A folder that others may write is refused, since they could put their own socket there and be told
+of tokens.  A lock beside the socket tells one that is alive from one that a dead process left.
+The socket of the Workload API is for every user under --system: others may pass through its
+folder then, and still change nothing there.
 """
 
 import fcntl
@@ -18,7 +20,6 @@ from msgspec import Struct
 from proxy.errors import BindError, ConfigError
 
 _PATH_OCTETS = 107  # unix(7): sun_path holds 108 with the NUL at its end
-_BACKLOG = 16
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 _SO_PEERGROUPS = 59  # asm-generic/socket.h, since Linux 4.13
 
@@ -36,6 +37,28 @@ class Caller(Struct, frozen=True):
         is_member = group is not None and group in {self.gid, *self.groups}
         return is_member or self.uid in {0, os.geteuid()}
 
+    def said(self) -> dict[str, object]:
+        """Return what stands of him in an audit line."""
+        return {"by_uid": self.uid, "by_pid": self.pid}
+
+
+class Door(Struct, frozen=True):
+    """A kind of socket: `key` is where its path is configured, `what` its name for people.
+
+    `is_open`: every user of the host may connect.
+    """
+
+    key: str
+    what: str
+    is_open: bool = False
+    backlog: int = 16  # connections not yet accepted; the SOMAXCONN of today's Linux is 4096
+
+
+CONTROL = Door("listen.control", "control socket")
+EXT_AUTHZ = Door("listen.ext_authz", "socket of ext_authz")
+WORKLOAD = Door("listen.workload", "socket of the Workload API", backlog=128)
+OPEN_WORKLOAD = Door("listen.workload", "socket of the Workload API", is_open=True, backlog=128)
+
 
 class ControlSocket(Struct, frozen=True):
     """A listening socket, and the lock that says that it is in use."""
@@ -44,6 +67,7 @@ class ControlSocket(Struct, frozen=True):
     path: Path
     lock: int
     group: int | None
+    door: Door = CONTROL
 
     def is_there(self) -> bool:
         """Return whether the socket's file is still where it was made."""
@@ -60,8 +84,9 @@ class ControlSocket(Struct, frozen=True):
             OSError: it cannot be had.
         """
         _make_folder(self.path.parent, self.group)
-        _check_folder(self.path.parent, self.group)
-        return ControlSocket(_listen(self.path, self.group), self.path, self.lock, self.group)
+        _check_folder(self.path.parent, self.group, self.door)
+        listening = _listen(self.path, self.group, self.door)
+        return ControlSocket(listening, self.path, self.lock, self.group, self.door)
 
     def close(self) -> None:
         """Remove the socket's file and let go of the lock."""
@@ -71,7 +96,12 @@ class ControlSocket(Struct, frozen=True):
 
 
 def bind_control(path: Path, group_name: str | None = None) -> ControlSocket:
-    """Return a listening socket at `path`, 0600, or 0660 for the group.
+    """Return the control socket at `path`; `bind_door` says how, and what it raises."""
+    return bind_door(CONTROL, path, group_name)
+
+
+def bind_door(door: Door, path: Path, group_name: str | None = None) -> ControlSocket:
+    """Return a listening socket at `path`: 0600, 0660 for the group, 0666 where it `is_open`.
 
     Raises:
         ConfigError: there is no such group.
@@ -80,21 +110,21 @@ def bind_control(path: Path, group_name: str | None = None) -> ControlSocket:
     group = None if group_name is None else _group(group_name)
     if len(os.fsencode(path)) > _PATH_OCTETS:
         text = f"{path} is longer than a socket's path may be; name a shorter one"
-        raise BindError(f"{text} as listen.control")
+        raise BindError(f"{text} as {door.key}")
     try:
         _make_folder(path.parent, group)
-        _check_folder(path.parent, group)
+        _check_folder(path.parent, group, door)
         lock = _lock(path)
     except OSError as error:
-        raise BindError(f"{path}: {error.strerror}; choose another listen.control") from error
+        raise BindError(f"{path}: {error.strerror}; choose another {door.key}") from error
     try:
-        return ControlSocket(_listen(path, group), path, lock, group)
+        return ControlSocket(_listen(path, group, door), path, lock, group, door)
     except BindError:
         os.close(lock)
         raise
     except OSError as error:
         os.close(lock)
-        raise BindError(f"{path}: {error.strerror}; choose another listen.control") from error
+        raise BindError(f"{path}: {error.strerror}; choose another {door.key}") from error
 
 
 def caller_of(connection: socket.socket) -> Caller:
@@ -129,7 +159,7 @@ def _make_folder(folder: Path, group: int | None) -> None:
         folder.chmod(0o750)
 
 
-def _check_folder(folder: Path, group: int | None) -> None:
+def _check_folder(folder: Path, group: int | None, door: Door) -> None:
     real = folder.resolve(strict=True)
     for each in (real, *real.parents):
         found = each.stat()
@@ -139,14 +169,28 @@ def _check_folder(folder: Path, group: int | None) -> None:
         # In a sticky folder nobody moves what is another's; but anyone may be there first.
         if not is_ours or (is_open and (each == real or not found.st_mode & stat.S_ISVTX)):
             raise BindError(
-                f"{each} is no place for the control socket: others may write there;"
-                " name a path in a folder of your own as listen.control"
+                f"{each} is no place for the {door.what}: others may write there;"
+                f" name a path in a folder of your own as {door.key}"
             )
+    if door.is_open:
+        _let_through(real, door)
     found = real.stat()
     if group is not None and not (found.st_gid == group and found.st_mode & stat.S_IXGRP):
         raise BindError(
             f"the control group cannot enter {real}; chgrp it to the group and chmod 750 it"
         )
+
+
+def _let_through(folder: Path, door: Door) -> None:
+    """Let every user pass through `folder`, which lists and gives them nothing else."""
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if not mode & stat.S_IXOTH:
+        folder.chmod(mode | stat.S_IXGRP | stat.S_IXOTH)  # 0711 of 0700
+    for each in folder.parents:
+        if not each.stat().st_mode & stat.S_IXOTH:
+            raise BindError(
+                f"other users cannot pass through {each}; chmod it 711, or name another {door.key}"
+            )
 
 
 def _lock(path: Path) -> int:
@@ -171,19 +215,19 @@ def _pid_at(path: Path) -> str:
         return f", pid {caller_of(probe).pid}"
 
 
-def _listen(path: Path, group: int | None) -> socket.socket:
+def _listen(path: Path, group: int | None, door: Door) -> socket.socket:
     if path.exists(follow_symlinks=False):
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise BindError(f"{path} is no socket; move it away, or choose another listen.control")
+            raise BindError(f"{path} is no socket; move it away, or choose another {door.key}")
         path.unlink()  # of a dead process: we hold the lock
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         bound.bind(os.fspath(path))
         # Nobody can connect before `listen`, so that there is no moment with another mode.
-        path.chmod(0o600 if group is None else 0o660)
+        path.chmod(0o666 if door.is_open else 0o600 if group is None else 0o660)
         if group is not None:
             os.chown(path, -1, group)
-        bound.listen(_BACKLOG)
+        bound.listen(door.backlog)
     except OSError:
         bound.close()
         raise

@@ -2,20 +2,24 @@
 
     GET /status   GET /apps   GET /apps/NAME   GET /why/ID   GET /why?app=NAME
     POST /reload  GET /tokens POST /tokens     POST /tokens/ID/rotate   DELETE /tokens/ID
+    and what `proxy.control.identity` and `proxy.control.revocations` answer
 
-Every change leaves an audit line of the plane `control` with the caller's uid and pid.
+Every change leaves an audit line of the plane `control` with the caller: his uid and pid, or the
+SPIFFE ID and serial of his certificate.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-import msgspec
 from msgspec import Struct, structs
 
 from proxy.audit import Line
 from proxy.audit_line import rfc3339
-from proxy.control.place import Caller
+from proxy.control.admins import NoAdmin
+from proxy.control.asked import Asked, Asker, RefusedError
+from proxy.control.asked import read_content as _read
+from proxy.control.identity import IdentityRoutes
+from proxy.control.revocations import RevocationRoutes
 from proxy.control.status import LastSeen, Sources, detail, reload_view, status, summaries, view
 from proxy.errors import BindError, ConfigError
 from proxy.flow import Plane, new_id
@@ -35,25 +39,6 @@ class Rotation(Struct, frozen=True, forbid_unknown_fields=True):
     grace_s: float | None = None
 
 
-class Asked(Struct, frozen=True):
-    """A request: `path` without the query, in segments; `query` as it stood."""
-
-    method: str
-    path: tuple[str, ...]
-    query: str
-    content: bytes
-    caller: Caller
-
-
-class RefusedError(Exception):
-    """The request cannot be met: the status that says so, and what to do."""
-
-    def __init__(self, status: int, text: str, allow: str = "") -> None:
-        super().__init__(text)
-        self.status = status
-        self.allow = allow
-
-
 class Routes:
     """Answers requests; `seen` is kept by whoever calls `LastSeen.look`."""
 
@@ -61,6 +46,9 @@ class Routes:
         self._sources = sources
         self._seen = seen
         self._searching = asyncio.Semaphore(1)  # of the audit files: one search at a time
+        self._identity = IdentityRoutes(sources.issuing, self._record)
+        self._revocations = RevocationRoutes(sources.revoking, sources.tokens, self._record)
+        self.now = sources.wall
 
     async def answer(self, asked: Asked) -> object:
         """Return what JSON is made of.
@@ -107,7 +95,7 @@ class Routes:
             case ("tokens", which, "rotate"):
                 methods = {"POST": lambda: self._rotate(asked, which)}
             case _:
-                pass
+                methods = self._identity.methods(asked) or self._revocations.methods(asked)
         return methods
 
     async def _status(self) -> object:
@@ -191,23 +179,40 @@ class Routes:
         replaced = None if issued.replaced is None else view(issued.replaced, now)
         return {"token": view(issued.token, now), "secret": issued.secret, "replaced": replaced}
 
-    def _record(self, caller: Caller, target: str, change: str, **said: object) -> None:
+    def refused(self, who: NoAdmin, asked: str, listener: str) -> None:
+        """Tell audit of somebody whose certificate opens nothing here; repeats fold."""
+        name = "" if who.svid is None else who.svid.spiffe_id
+        detail = {
+            "change": "refused",
+            "asked": asked,
+            "listener": listener,
+            "how": who.text,
+            **who.said(),
+        }
+        self._sources.audit.write(self._line(Verdict.DENY, who.reason, name or listener, detail))
+
+    def _record(self, caller: Asker, target: str, change: str, **said: object) -> None:
+        detail = {"change": change, **caller.said(), **said}
+        line = self._line(Verdict.ALLOW, Reason.LOCAL, target, detail)
+        self._sources.audit.write(line, line.flow)  # with an id of its own it folds with no other
+
+    def _line(
+        self, verdict: Verdict, reason: Reason, target: str, detail: dict[str, object]
+    ) -> Line:
         sources = self._sources
-        unique = new_id(sources.wall(), sources.entropy(_ENTROPY_OCTETS))
-        line = Line(
-            flow=unique,
+        return Line(
+            flow=new_id(sources.wall(), sources.entropy(_ENTROPY_OCTETS)),
             app=OURSELVES,
             evidence=(),
             plane=Plane.CONTROL,
             fact=None,
-            verdict=Verdict.ALLOW,
-            reason=Reason.LOCAL,
+            verdict=verdict,
+            reason=reason,
             rule=None,
             generation=sources.ruleset().generation,
             target=target,
-            detail={"change": change, "by_uid": caller.uid, "by_pid": caller.pid, **said},
+            detail=detail,
         )
-        sources.audit.write(line, unique)  # with an id of its own it folds with no other
 
 
 def _said(token: Token) -> dict[str, object]:
@@ -217,7 +222,7 @@ def _said(token: Token) -> dict[str, object]:
 def _purpose(asked: Asked) -> Purpose:
     value = _value(asked.query, "purpose") or Purpose.APP
     if value not in {*Purpose}:
-        raise RefusedError(400, "purpose is app or scrape")
+        raise RefusedError(400, "purpose is app, join or scrape")
     return Purpose(value)
 
 
@@ -225,11 +230,3 @@ def _value(query: str, key: str) -> str | None:
     """Return the value of `key` in a query; nothing in ours needs percent-encoding."""
     pairs = (pair.partition("=") for pair in query.split("&"))
     return next((value for name, _, value in pairs if name == key), None)
-
-
-def _read[T](content: bytes, kind: type[T]) -> T:
-    try:
-        value: Any = msgspec.json.decode(content, type=kind)
-    except msgspec.MsgspecError as error:
-        raise RefusedError(400, f"the content is not what is wanted: {error}") from None
-    return value  # type: ignore[no-any-return]  # msgspec checked it

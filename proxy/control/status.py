@@ -11,6 +11,8 @@ from msgspec import Struct
 
 from proxy.audit import Audit
 from proxy.audit_line import rfc3339
+from proxy.control.identity import Issuing
+from proxy.control.revocations import Revoking
 from proxy.metrics import Metrics, ReloadOutcome
 from proxy.refusals import Refusals
 from proxy.tokens.known import Token
@@ -74,6 +76,8 @@ class Sources(Struct, frozen=True, kw_only=True):
     upstreams: Callable[[], Sequence[UpstreamState]] = tuple
     certificate: Callable[[], Certificate | None] = lambda: None
     problems: Callable[[], Mapping[str, str]] = dict
+    issuing: Callable[[], Issuing | None] = lambda: None
+    revoking: Callable[[], Revoking | None] = lambda: None
 
 
 class TokenView(Struct, frozen=True, kw_only=True):
@@ -174,7 +178,7 @@ def status(sources: Sources, seen: LastSeen) -> Status:
         apps=summaries(sources, seen),
         tokens={
             state: sum(each.state == state for each in views)
-            for state in ("valid", "expired", "revoked")
+            for state in ("valid", "expired", "revoked", "used")
         },
         tokens_expiring=tuple(
             each

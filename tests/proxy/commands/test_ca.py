@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from certs import files
+from certs.domain import ensure_domain, load_domain
 from certs.issuer import LEAF_LIFE, ROOT_LIFE
 from proxy.audit import AuditSettings
 from proxy.commands.ca import app, ensure_server_certificate
@@ -86,7 +87,7 @@ def test_force_makes_a_new_one(run: Run, folder: Path) -> None:
 
 
 def test_the_root_follows_the_listeners(run: Run, tmp_path: Path) -> None:
-    configure(tmp_path, 'listen: {dot: ["192.0.2.7:853"], doh: ["0.0.0.0:443"]}')
+    configure(tmp_path, 'listen: {dot: ["192.0.2.7:853"], doh: ["0.0.0.0:443"], proxy_tls: []}')
     assert run("init").exit_code == 0
     shown = json.loads(run("show", "--json").stdout)
     assert shown["root"]["names"][2:] == ["127.0.0.0/8", "::1/128", "192.0.2.7/32"]
@@ -128,6 +129,53 @@ def test_show_says_where_a_certificate_is_missing(run: Run, folder: Path) -> Non
     (folder / files.SERVER_PEM).unlink()
     assert "none yet: `sallyport up` makes it" in run("show").stdout
     assert json.loads(run("show", "--json").stdout)["server"] is None
+
+
+def test_show_has_both_roots_where_both_are_there(run: Run, tmp_path: Path) -> None:
+    """Decision 0026: the root of the trust domain is not the one that clients trust."""
+    configure(tmp_path, "identity: {trust_domain: desk.example}")
+    state = tmp_path / "state" / "sallyport"
+    domain = ensure_domain(state / "identity", "desk.example", NOW, None)
+    assert domain.is_new
+    alone = run("show")
+    assert alone.exit_code == 0
+    assert "root      none yet" in alone.stdout
+    assert "identity  spiffe://desk.example, bundle 1, keys not encrypted" in alone.stdout
+    run("init")
+    both = json.loads(run("show", "--json").stdout)
+    assert both["identity"]["trust_domain"] == "desk.example"
+    assert both["identity"]["roots"][0]["sha256"] != both["root"]["sha256"]
+    assert [each["state"] for each in both["identity"]["jwt_keys"]] == ["signs"]
+    colons = run("show").stdout
+    assert both["root"]["sha256"][:8] in colons.replace(":", "").lower()
+
+
+def test_show_without_identity_has_none(run: Run) -> None:
+    run("init")
+    assert json.loads(run("show", "--json").stdout)["identity"] is None
+
+
+def test_export_of_identity_is_its_bundle(run: Run, tmp_path: Path) -> None:
+    configure(tmp_path, "identity: {trust_domain: desk.example}")
+    missing = run("export", "--identity")
+    assert missing.exit_code == 4
+    assert "`sallyport up` makes it" in missing.stderr
+    folder = tmp_path / "state" / "sallyport" / "identity"
+    ensure_domain(folder, "desk.example", NOW, None)
+    pem = run("export", "--identity")
+    assert pem.stdout_bytes == (folder / "bundle.pem").read_bytes()
+    jwks = run("export", "--identity", "--jwks")
+    assert jwks.stdout_bytes == load_domain(folder, None).jwks()
+    assert run("export", "--identity", "--format", "jwks").stdout_bytes == jwks.stdout_bytes
+
+
+@pytest.mark.parametrize(
+    "options", [["--jwks"], ["--format", "jwks"], ["--identity", "--format", "der"]]
+)
+def test_export_says_which_forms_there_are(run: Run, options: list[str]) -> None:
+    done = run("export", *options)
+    assert done.exit_code == 2
+    assert "--identity as pem or jwks" in done.stderr
 
 
 def test_export_prints_the_public_root(run: Run, folder: Path, tmp_path: Path) -> None:

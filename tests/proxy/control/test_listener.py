@@ -195,7 +195,7 @@ async def test_a_bug_is_answered_and_logged_without_the_request(
     monkeypatch.setattr("proxy.control.status.LastSeen.look", broken)
     status, _, content = split(await stand.raw(request("/status?spt_secret")))
     assert (status, b"bug of ours" in content) == (500, True)
-    assert "no answer on the control socket" in caplog.text
+    assert "no answer on the control API" in caplog.text
     assert "spt_secret" not in caplog.text
 
 

@@ -2,6 +2,7 @@
 
 import grp
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -13,7 +14,16 @@ from typing import override
 
 import pytest
 
-from proxy.control.place import Caller, ControlSocket, bind_control, caller_of
+from proxy.control.place import (
+    EXT_AUTHZ,
+    OPEN_WORKLOAD,
+    WORKLOAD,
+    Caller,
+    ControlSocket,
+    bind_control,
+    bind_door,
+    caller_of,
+)
 from proxy.errors import BindError, ConfigError
 
 ROOT = Path(__file__).parents[3]
@@ -216,3 +226,64 @@ def test_another_user_does_not_reach_it(bound: ControlSocket) -> None:
         found = subprocess.run(command, capture_output=True, text=True, check=False)
         assert found.returncode == 1
         assert "Permission denied" in found.stderr
+
+
+def test_another_socket_of_ours_is_ours_alone_as_well(path: Path) -> None:
+    for door in (EXT_AUTHZ, WORKLOAD):
+        found = bind_door(door, path)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        found.close()
+
+
+def test_what_is_wrong_is_said_of_the_key_that_it_is_about(path: Path) -> None:
+    path.parent.mkdir()
+    path.parent.chmod(0o777)
+    with pytest.raises(BindError, match=r"Workload API: others may write .* as listen\.workload"):
+        bind_door(WORKLOAD, path)
+    with pytest.raises(BindError, match=r"ext_authz: others may write .* as listen\.ext_authz"):
+        bind_door(EXT_AUTHZ, path)
+
+
+@pytest.fixture
+def passable() -> Iterator[Path]:
+    """A folder that every user may pass through, and nobody else may write."""
+    folder = Path(tempfile.mkdtemp(prefix="place-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_the_open_one_can_be_used_by_everybody_and_its_folder_by_nobody(passable: Path) -> None:
+    """threats.md, "Identity": the agents' socket opens nothing else."""
+    control = bind_control(passable / "run" / "control.sock")
+    found = bind_door(OPEN_WORKLOAD, passable / "run" / "workload.sock")
+    assert stat.S_IMODE(found.path.stat().st_mode) == 0o666
+    assert stat.S_IMODE(found.path.parent.stat().st_mode) == 0o711
+    assert stat.S_IMODE(control.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(Path(f"{found.path}.lock").stat().st_mode) == 0o600
+    if IS_ROOT:
+        for bound, said in ((found, ""), (control, "Permission denied")):
+            command = [sys.executable, "-c", INTRUDING, str(bound.path)]
+            ran = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert ran.stderr.strip() == said
+    again = found.again()
+    assert stat.S_IMODE(again.path.stat().st_mode) == 0o666
+    found.socket.close()
+    again.close()
+    control.close()
+
+
+def test_the_folder_of_a_group_stays_the_groups(passable: Path) -> None:
+    control = bind_control(passable / "run" / "control.sock", GROUP)
+    found = bind_door(OPEN_WORKLOAD, passable / "run" / "workload.sock")
+    assert stat.S_IMODE(found.path.parent.stat().st_mode) == 0o751
+    control.again().socket.close()
+    found.close()
+    control.close()
+
+
+def test_an_open_one_that_nobody_could_get_to_is_said(passable: Path) -> None:
+    passable.chmod(0o700)
+    with pytest.raises(BindError, match=r"cannot pass through .* chmod it 711"):
+        bind_door(OPEN_WORKLOAD, passable / "run" / "workload.sock")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from proxy.control.asked import Asked, RefusedError
 from proxy.control.client import ControlError
 from proxy.control.place import Caller
-from proxy.control.routes import Asked, RefusedError, Routes
+from proxy.control.routes import Routes
 from proxy.control.status import LastSeen
 from proxy.tokens.known import Token
 from rules.decision import Reason
@@ -44,7 +45,7 @@ async def test_status_tells_everything_at_a_glance(stand: Stand) -> None:
     assert found["reload"]["outcome"] == "changed"
     assert found["listen"] == {"do53": ["127.0.0.1:53"]}
     assert found["upstreams"][0]["state"] == "up"
-    assert found["tokens"] == {"valid": 2, "expired": 0, "revoked": 0}
+    assert found["tokens"] == {"valid": 2, "expired": 0, "revoked": 0, "used": 0}
     assert [each["id"] for each in found["tokens_expiring"]] == ["coder.1"]
     assert found["certificate"]["days_left"] == 10.0
     assert found["bounds"] == {"control_octets": 2}
