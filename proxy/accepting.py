@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Callable
 from functools import partial
 
@@ -11,14 +10,18 @@ from msgspec import Struct
 from proxy.admin import Admin
 from proxy.binding import Bound
 from proxy.egress.plane import Egress
+from proxy.flow import Plane
 from proxy.identify import Identifier
 from proxy.limits import Limits
-from proxy.metrics import ListenerKind, Metrics
+from proxy.metrics import ListenerKind, Metrics, TlsKind
 from proxy.resolver.do53 import Do53Tcp, Do53Udp
 from proxy.resolver.doh import DohPlane
 from proxy.resolver.dot import Dot
 from proxy.resolver.query import Resolver
-from proxy.transport.listen import Listener, ListenerTls
+from proxy.transport.handshake import ListenerTls
+from proxy.transport.listen import Listener
+from proxy.transport.server_tls import ServerTls
+from proxy.unverified import Record
 
 type Factory = Callable[[Listener], asyncio.BaseProtocol]
 
@@ -27,18 +30,28 @@ _BOUND = {
     "dot": "dns_tcp_connections",
     "doh": "dns_tcp_connections",
     "proxy": "proxy_connections",
+    "proxy_tls": "proxy_connections",
+}
+_TLS: dict[str, tuple[TlsKind, Plane]] = {
+    "dot": ("dot", Plane.DNS),
+    "doh": ("doh", Plane.DNS),
+    "proxy_tls": ("proxy_tls", Plane.HTTP),
 }
 
 
 class Planes(Struct, frozen=True):
-    """What serves each kind of listener; `tls` holds the contexts of those that speak TLS."""
+    """What serves each kind of listener; `tls` holds the contexts of those that speak TLS.
+
+    `unverified` records a client whose certificate did not hold.
+    """
 
     resolver: Resolver
     identifier: Identifier
     egress: Egress
     doh: DohPlane
     admin: Admin
-    tls: dict[str, ssl.SSLContext]
+    tls: dict[str, ServerTls]
+    unverified: Record
 
 
 class Accepting:
@@ -87,19 +100,24 @@ class Accepting:
             getattr(self._limits, name),
             partial(self._metrics.bounds.add, name),
             bound.label,
-            self._tls(bound.kind),
+            self._tls(bound),
             self._counted(bound.kind),
         )
         await listener.start()
         self._listeners.append(listener)
 
-    def _tls(self, kind: str) -> ListenerTls | None:
-        context = self._planes.tls.get(kind)
-        if context is None:
+    def _tls(self, bound: Bound) -> ListenerTls | None:
+        found = _TLS.get(bound.kind)
+        if found is None:
             return None
-        limits = self._limits
+        (kind, plane), limits, metrics = found, self._limits, self._metrics
         return ListenerTls(
-            context, limits.tls_handshakes, limits.tls_handshake_s, self._metrics.bounds.add
+            self._planes.tls[kind],
+            limits.tls_handshakes,
+            limits.tls_handshake_s,
+            metrics.bounds.add,
+            partial(metrics.tls_handshakes.add, kind),
+            partial(self._planes.unverified, plane, bound.label),
         )
 
     def _counted(self, kind: str) -> Callable[[bool], None]:
@@ -112,7 +130,7 @@ class Accepting:
 
     def _factory(self, kind: str) -> Factory:
         planes = self._planes
-        if kind == "proxy":
+        if kind in {"proxy", "proxy_tls"}:
             return planes.egress.factory
         if kind == "doh":
             return planes.doh.factory

@@ -20,7 +20,7 @@ _ADVICE: dict[Reason, str] = {
     Reason.QUARANTINED: "this app is quarantined; ask the admin",
     Reason.IDENTITY_UNKNOWN: "nothing proves which app asks; ask the admin for an identity line",
     Reason.IDENTITY_CONFLICT: "the credentials name different apps; present one",
-    Reason.MTLS_REQUIRED: "a client certificate is required; this version cannot take one",
+    Reason.MTLS_REQUIRED: "its rule needs a client certificate: send yours to a listener with TLS",
     Reason.ATTESTATION_REQUIRED: "an attestation is required; this version cannot take one",
     Reason.REVOKED: "the identity was revoked; ask the admin",
     Reason.NAME_MALFORMED: "send a host name of letters, digits, hyphens (A-labels), or an address",

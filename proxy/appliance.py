@@ -5,62 +5,61 @@ Exit codes: 0 after SIGTERM or SIGINT, 3 rules broken, 4 cannot bind or write, 7
 """
 
 import asyncio
-import ctypes
 import gc
 import logging
 import os
-import resource
 import signal
-import ssl
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 import uvloop
 
-from certs.files import SERVER_KEY, SERVER_PEM
 from proxy.accepting import Accepting, Planes
 from proxy.admin import Admin
 from proxy.audit import Audit
 from proxy.authorize import Authorizer
 from proxy.banner import Ready, ready_json, ready_table, version
 from proxy.binding import Bound, bind_listeners, listening
+from proxy.certificates.revoked import Revocation
 from proxy.config import Settings
 from proxy.control.listener import Control
-from proxy.control.place import ControlSocket, bind_control
+from proxy.control.place import ControlSocket
+from proxy.control.remote import RemoteControl
+from proxy.control.revocations import Revoking
 from proxy.control.status import Reloaded, Sources
-from proxy.egress.parent import Parent, parse_parent
+from proxy.egress.identity_context import IdentityContexts
 from proxy.egress.plane import Egress
 from proxy.egress.sweep import sweep, sweep_askers
 from proxy.errors import BindError, ConfigError
-from proxy.identify import Identifier
+from proxy.hardening import close_to_debuggers
+from proxy.identities import Identities
 from proxy.metrics import Metrics
 from proxy.notify import Heartbeat, notify
+from proxy.outward import parent_of, refuse_circles, upstreams_of
 from proxy.refusals import Refusals
 from proxy.reload.assembly import NO_RULES, Assembly, Generation, RebuildError
 from proxy.reload.files import public_suffixes
 from proxy.reload.handover import Request
 from proxy.reload.reloader import Reloader
 from proxy.reload.watch import look
-from proxy.renewal import Renewal, certificate_folder, certificate_names
-from proxy.reporting import certificate, reloaded, upstream_state
+from proxy.reporting import certificate, issuing, reloaded, upstream_state
 from proxy.resolver.doh import DohPlane
-from proxy.resolver.dot import ALPN as DOT_ALPN
 from proxy.resolver.lookup import Lookup
 from proxy.resolver.query import Resolver
-from proxy.resolver.upstream_url import parse_groups, parse_zones
-from proxy.resolver.zones import ZonedUpstreams, zoned_upstreams
-from proxy.tokens.known import Token
-from proxy.tokens.live import LiveTokens
+from proxy.revoking import Cutting
+from proxy.tls_listeners import TlsListeners
 from proxy.transport.interfaces import InterfaceWatch
 from proxy.transport.own import OwnSockets
 from proxy.transport.peer import PeerTable
-from proxy.transport.server_tls import server_context
-from proxy.transport.tls import upstream_context
-from rules.address import Address
+from proxy.tuning import tune
+from proxy.unix_doors import ISSUERS, bind_doors
+from proxy.unverified import recorder
+from proxy.workload.doors import Parts, Workload
+from proxy.workload.events import Clock
 from rules.errors import RuleSyntaxError
 from rules.match import RuleIndex
 from rules.zones import with_zones
@@ -69,10 +68,6 @@ logger = logging.getLogger("sallyport")
 
 EXIT_RULES, EXIT_BIND, EXIT_BUG = 3, 4, 70
 _TOLD = 3  # problems of the rules in one sentence of /readyz; `status` has all
-DOH_ALPN = ("h2", "http/1.1")  # RFC 8484, section 5.2
-_SWITCH_INTERVAL_S = 0.0005  # a busy thread costs each query a wait for the GIL of this length
-_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1  # mallopt(3)
-_MMAP_OCTETS, _TRIM_OCTETS = 32 << 20, 64 << 20  # TLS reads with 256 KiB buffers: 5 times faster
 
 
 class Appliance:
@@ -91,10 +86,10 @@ class Appliance:
         self._audit = Audit(settings.audit, limits, self.metrics, time.time, os.urandom)
         self._refusals = Refusals(limits, self.metrics)
         self._own = OwnSockets(set(), set())
-        state = Path(settings.state)
-        self._tokens = LiveTokens(state / "sallyport.sqlite", limits, time.time, os.urandom)
-        self._renewal: Renewal | None = None
+        self._clock = Clock(time.time, os.urandom)
+        self._identities = Identities(settings, self.metrics, self._clock)
         self._control: Control | None = None
+        self._remote: RemoteControl | None = None
         self._bound: list[Bound] = []
         self.metrics.audit_available.read_by(lambda: int(self._audit.status() is None))
         self.metrics.certificate_not_after.read_by(self._certificate_end)
@@ -119,21 +114,24 @@ class Appliance:
         with ThreadPoolExecutor(1) as pool:
             assembly = Assembly(pool, self._limits.reload_s, time.perf_counter)
             rules = await assembly.build(request, NO_RULES)
+        doors = bind_doors(settings)
+        self._bound, skipped = bind_listeners(settings.listen)
+        self._own.listeners = {each.address for each in self._bound}
+        self._open_state()
+        await self._identities.open()
         self._compose(rules)
+        refuse_circles(self._own, self._upstreams, self._egress.parent)
         self._reloader = Reloader(
             rules, request, seen, self._use, self._sweep, self._limits, self.metrics,
             time.time, time.perf_counter,
         )  # fmt: skip
-        control = self._bind_control()
-        self._bound, skipped = bind_listeners(settings.listen)
-        self._own.listeners = {each.address for each in self._bound}
-        self._refuse_circles()
-        self._open_state()
-        await self._tokens.open()
+        self._watch_void()
         self._watch_interfaces()
         await self._accept()
-        if control is not None:
-            await self._serve_control(control)
+        self._workload.start(doors.sockets(self._bound))
+        if settings.identity.federation or settings.identity.workload_api:
+            self._workload.wake()  # others' bundles come through it
+        await self._serve_control(doors.control)
         self.metrics.generation.set(rules.number)
         self._reloader.start()
         return self._ready(rules, skipped)
@@ -142,14 +140,17 @@ class Appliance:
         """Stop accepting, end every connection, and write what audit still holds."""
         await self._reloader.close()
         self._accepting.stop()
-        if self._control is not None:
-            await self._control.close()
+        for each in (self._remote, self._control):
+            if each is not None:
+                await each.close()
+        await self._workload.close()
         for task in self._tasks:
             task.cancel()
         await self._egress.close(self._limits.shutdown_s / 2)
         await self._accepting.close()
         await self._lookup.close()
-        await self._tokens.close()
+        await self._cutting.close()
+        await self._identities.close()
         for close in reversed(self._closing):
             close()
         await self._audit.close()
@@ -157,77 +158,86 @@ class Appliance:
     def reload(self) -> None:
         """Have rules and tokens read again, as SIGHUP asks for."""
         self._reloader.request("signal")
-        self._start_task(self._tokens.reload())
+        self._start_task(self._identities.reload())
 
     def _compose(self, rules: Generation) -> None:
         limits, metrics = self._limits, self.metrics
-        self._upstreams = upstreams = self._made_upstreams()
+        self._upstreams = upstreams = upstreams_of(self._settings, metrics, self._own)
         self._ruleset = rules.ruleset
         self._authorizer = authorizer = Authorizer(
-            self._zoned(rules.index), self._audit, self._refusals, metrics
+            self._zoned(rules.index), self._audit, self._refusals, metrics, self._revoked_apps()
         )
         peers = PeerTable(limits, time.time, metrics.bounds.add)
         self._closing.append(peers.close)
-        self._identifier = Identifier(rules.ruleset, peers, self._tokens.tokens)
+        self._identifier = self._identities.identifier(rules.ruleset, peers)
         metrics.app_decisions.use(rules.ruleset.apps)
-        self._tokens.tokens.on_void(self._token_is_void)
         monotonic = asyncio.get_running_loop().time
         self._lookup = Lookup(authorizer, upstreams, self._own, limits, metrics, monotonic)
         self._resolver = Resolver(
             authorizer, self._lookup, self._refusals, self._suffixes, limits, metrics,
             wall=time.time, entropy=os.urandom,
         )  # fmt: skip
+        self._workload = self._made_workload()
+        self._workload.use(rules.ruleset)
         self._egress = Egress(
             authorizer, self._identifier, self._lookup, self._own, limits, metrics,
-            self._refusals, time.time, os.urandom, self._parent(),
+            self._refusals, time.time, os.urandom, parent_of(self._settings),
+            IdentityContexts(
+                limits, metrics, time.time, self._settings.egress_anchors,
+                self._workload.sign, self._identities.is_revoked, self._identities.is_void,
+            ),
         )  # fmt: skip
 
-    def _made_upstreams(self) -> ZonedUpstreams:
-        settings = self._settings
-        anchors = None if settings.upstream_ca is None else Path(settings.upstream_ca)
-        return zoned_upstreams(
-            parse_groups(settings.upstreams),
-            parse_zones(settings.zones),
-            self._limits,
-            self.metrics,
-            make_context=lambda alpn: upstream_context(anchors, alpn),
-            is_own=self._own.is_listener,
+    def _made_workload(self) -> Workload:
+        identities = self._identities
+        parts = Parts(
+            settings=self._settings,
+            names=self._identifier,
+            is_barred=identities.is_barred,
+            on_trust=identities.believe,
+            authorizer=self._authorizer,
+            own=self._own,
+            audit=self._audit,
+            metrics=self.metrics,
+            clock=self._clock,
         )
+        return Workload(parts)
 
-    def _parent(self) -> Parent | None:
-        settings = self._settings
-        if settings.upstream_proxy is None:
-            return None
-        return parse_parent(settings.upstream_proxy, settings.egress_anchors)
+    def _watch_void(self) -> None:
+        """Act on whatever becomes void from now on."""
+        identities = self._identities
+        tokens, revocations = identities.tokens.tokens, identities.revocations.revocations
+        self._cutting = Cutting(
+            self._egress, tokens, self._reloader.restate, self._audit, self.metrics,
+            time.time, os.urandom,
+        )  # fmt: skip
+        revocations.on_change(self._cutting.changed)
+        revocations.on_change(lambda _: self._workload.look())
+        tokens.on_void(self._cutting.token_is_void)
+        identities.certificates.on_void(lambda: self._start_task(sweep_askers(self._egress)))
+
+    def _revoked_apps(self) -> Mapping[str, Revocation]:
+        return self._identities.revocations.revocations.apps
 
     def _zoned(self, index: RuleIndex) -> RuleIndex:
         return with_zones(index, self._upstreams.zones)
 
     def _use(self, rules: Generation) -> None:
-        self._authorizer.use(self._zoned(rules.index))
+        self._authorizer.use(self._zoned(rules.index), self._revoked_apps())
         self._identifier.use(rules.ruleset)
         self.metrics.app_decisions.use(rules.ruleset.apps)
         self._ruleset = rules.ruleset
+        self._tls.ask()
+        self._workload.use(rules.ruleset)
 
     async def _sweep(self, generation: int) -> int:
         cut = await sweep(self._egress, generation)
         return cut + await sweep_askers(self._egress)
 
-    def _token_is_void(self, _token: Token) -> None:
-        self._start_task(sweep_askers(self._egress))
-
     def _start_task(self, work: Coroutine[None, None, object]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    def _refuse_circles(self) -> None:
-        for upstream in self._upstreams.addresses:
-            if self._own.is_listener(upstream.address, upstream.port):
-                raise ConfigError(f"upstream {upstream} is our own listener; name another resolver")
-        parent = self._egress.parent
-        if parent is not None and self._own.is_listener(parent.address, parent.port):
-            raise ConfigError(f"upstream_proxy {parent.where} is our own listener; name another")
 
     def _open_state(self) -> None:
         state = self._settings.state
@@ -241,50 +251,46 @@ class Appliance:
         self._audit.start()
 
     def _watch_interfaces(self) -> None:
-        def changed(found: set[Address]) -> None:
-            self._own.interfaces = found
-
-        watch = InterfaceWatch(changed)
+        watch = InterfaceWatch(lambda found: setattr(self._own, "interfaces", found))
         watch.start()
         self._closing.append(watch.close)
 
     async def _accept(self) -> None:
-        limits, metrics = self._limits, self.metrics
+        limits, metrics, identities = self._limits, self.metrics, self._identities
+        self._tls = TlsListeners(
+            self._settings,
+            identities.trust,
+            lambda: self._identifier.asks_for_certificates,
+            time.time,
+        )
+        if self._tls.renewal is not None:
+            self._start_task(self._tls.renewal.run())
         planes = Planes(
             self._resolver,
             self._identifier,
             self._egress,
             DohPlane(self._resolver, self._identifier, self._refusals, limits, metrics),
-            Admin(metrics, self._problems, limits, self._tokens.scrapes),
-            self._tls_contexts(),
+            Admin(metrics, self._problems, limits, identities.tokens.scrapes),
+            self._tls.contexts,
+            recorder(self._audit, lambda: self._authorizer.generation),
         )
         self._accepting = Accepting(planes, limits, metrics)
         for bound in self._bound:
-            await self._accepting.start(bound)
+            if bound.kind not in {*ISSUERS, "control_tls"}:
+                await self._accepting.start(bound)
 
-    def _bind_control(self) -> ControlSocket | None:
-        """Bind it before the ports: it knows whether we run already."""
-        listen = self._settings.listen
-        return bind_control(Path(listen.control), listen.control_group) if listen.control else None
-
-    async def _serve_control(self, bound: ControlSocket) -> None:
+    async def _serve_control(self, door: ControlSocket | None) -> None:
         self._control = Control(self._sources(), self._limits, self.metrics)
-        await self._control.start(bound)
-
-    def _tls_contexts(self) -> dict[str, ssl.SSLContext]:
-        settings = self._settings
-        if not settings.listen.dot and not settings.listen.doh:
-            return {}
-        folder = certificate_folder(settings)
-        files = folder / SERVER_PEM, folder / SERVER_KEY
-        contexts = {
-            "dot": server_context(*files, DOT_ALPN),
-            "doh": server_context(*files, DOH_ALPN),
-        }
-        names = certificate_names(settings)
-        self._renewal = Renewal(folder, names, tuple(contexts.values()), time.time)
-        self._start_task(self._renewal.run())
-        return contexts
+        await self._control.start(door)
+        tls = self._tls.control
+        if tls is None:
+            return
+        self._remote = RemoteControl(
+            self._control.routes, self._identities.admins, tls, self._limits, self.metrics
+        )
+        for bound in self._bound:
+            if bound.kind == "control_tls":
+                await self._remote.start(bound.socket, bound.label)
 
     def _sources(self) -> Sources:
         return Sources(
@@ -295,7 +301,7 @@ class Appliance:
             wall=time.time,
             entropy=os.urandom,
             metrics=self.metrics,
-            tokens=self._tokens,
+            tokens=self._identities.tokens,
             audit=self._audit,
             audit_file=Path(self._settings.audit.file),
             refusals=self._refusals,
@@ -304,24 +310,29 @@ class Appliance:
             listening=lambda: listening(self._bound),
             reloaded=lambda: reloaded(self._reloader.status()),
             upstreams=lambda: [upstream_state(each) for each in self._upstreams.status()],
-            certificate=lambda: certificate(self._renewal.leaf if self._renewal else None),
+            certificate=lambda: certificate(self._tls.leaf),
             problems=self._problems,
+            issuing=lambda: issuing(self._settings, self._identities, self._workload),
+            revoking=lambda: Revoking(
+                self._identities.revocations, self._cutting.cut, lambda: self._ruleset.apps
+            ),
         )
 
     async def _reloaded_now(self) -> Reloaded:
-        await self._tokens.reload()
+        await self._identities.reload()
         return reloaded(await self._reloader.reload("control"))
 
     def _certificate_end(self) -> int:
-        leaf = None if self._renewal is None else self._renewal.leaf
+        leaf = self._tls.leaf
         return 0 if leaf is None else leaf.not_after
 
     def _problems(self) -> dict[str, str]:
         found = {
             "audit": self._audit.status(),
             "rules": "; ".join(self._reloader.status().told[:_TOLD]),
-            "tokens": self._tokens.problem,
-            "certificate": None if self._renewal is None else self._renewal.problem,
+            **self._identities.problems,
+            "certificate": self._tls.problem,
+            "issuer": self._workload.problem,
             "control": None if self._control is None else self._control.problem,
         }
         return {name: text for name, text in found.items() if text}
@@ -362,21 +373,12 @@ async def _run(settings: Settings) -> int:
     return 0
 
 
-def _tune() -> None:
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(_M_MMAP_THRESHOLD, _MMAP_OCTETS)
-        libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_OCTETS)
-
-
 def main(argv: list[str]) -> int:
     """Run with the settings that the descriptor `argv[0]` gives as JSON; return the exit code."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     os.umask(0o077)
-    _tune()
+    close_to_debuggers()
+    tune()
     with os.fdopen(int(argv[0]), "rb") as handed_over:
         settings = msgspec.json.decode(handed_over.read(), type=Settings)
     try:

@@ -6,13 +6,10 @@ from ipaddress import ip_address
 
 from msgspec import Struct
 
-from proxy.config import Listen, read_socket, write_socket
+from proxy.config import SOCKETS, Listen, read_socket, write_socket
 from proxy.errors import BindError
 from proxy.transport.listen import bind_tcp, bind_udp
 from rules.address import Address
-
-KINDS = ("do53", "dot", "doh", "proxy", "metrics")
-"""Every kind of listener that has a port, in the order in which they are bound."""
 
 _FREE_PORT_TRIES = 8  # a free TCP port may be taken on UDP
 
@@ -39,7 +36,7 @@ def bind_listeners(listen: Listen) -> tuple[list[Bound], list[str]]:
     """
     bound: list[Bound] = []
     notes: list[str] = []
-    for kind in KINDS:
+    for kind in SOCKETS:
         for label in getattr(listen, kind):
             try:
                 bound += _bind(kind, label)
@@ -60,7 +57,7 @@ def close_all(bound: list[Bound]) -> None:
 
 def listening(bound: list[Bound]) -> dict[str, list[str]]:
     """Return the real `ADDRESS:PORT` of every listener by kind."""
-    found: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    found: dict[str, list[str]] = {kind: [] for kind in SOCKETS}
     for each in bound:
         where = write_socket(*each.address)
         if where not in found[each.kind]:

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 import traceback
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -19,14 +20,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from proxy import demo as demonstration
 from proxy.banner import version as our_version
 from proxy.commands import app as cli_app
 from proxy.commands import ca as cli_ca
 from proxy.commands import doctor as cli_doctor
+from proxy.commands import enroll as cli_enroll
 from proxy.commands import metrics as cli_metrics
+from proxy.commands import revoke as cli_revoke
 from proxy.commands import status as cli_status
+from proxy.commands import svid as cli_svid
 from proxy.commands.ca import ensure_server_certificate
+from proxy.commands.ca_identity import ensure_trust_domain
+from proxy.commands.reach import CaOption, CertOption, ControlOption, KeyOption, reach
 from proxy.commands.say import (
     EXIT_BIND,
     EXIT_BUG,
@@ -48,6 +53,7 @@ from proxy.config import Settings
 from proxy.confinement import notes_of, refuse_breaches
 from proxy.egress.parent import parse_parent
 from proxy.errors import BindError, ConfigError, PeerError
+from proxy.hardening import close_to_debuggers
 from proxy.question import read_facts
 from proxy.reload.files import RuleFiles, check_listeners, public_suffixes, read_rules
 from proxy.resolver.upstream_url import parse_zones
@@ -57,6 +63,7 @@ from rules.decision import Decision, Reason, Verdict
 from rules.document import json_schema
 from rules.errors import RuleError, RuleSyntaxError
 from rules.explain import Step, explain
+from rules.facts import Evidence
 from rules.match import index_rules
 from rules.zones import make_zones, with_zones
 
@@ -72,6 +79,12 @@ app.add_typer(cli_app.app)
 app.add_typer(cli_ca.app)
 app.add_typer(cli_metrics.app)
 app.command()(cli_doctor.doctor)
+app.command()(cli_enroll.enroll)
+app.command()(cli_svid.svid)
+app.command()(cli_svid.admin)
+app.command()(cli_revoke.revoke)
+app.command()(cli_revoke.restore)
+app.command()(cli_revoke.revoked)
 app.command()(cli_status.status)
 app.command()(cli_status.reload)
 
@@ -84,6 +97,10 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def sallyport(
+    control: ControlOption = "",
+    cert: CertOption = None,
+    key: KeyOption = None,
+    ca: CaOption = None,
     *,
     version: Annotated[
         bool,
@@ -91,6 +108,7 @@ def sallyport(
     ] = False,
 ) -> None:
     """A local DNS and egress appliance that confines autonomous AI agents."""
+    reach(control, cert, key, ca)
 
 
 @app.command()
@@ -111,7 +129,9 @@ def up(
             for note in notes_of(os.geteuid()):
                 say(note)
         now = dt.datetime.fromtimestamp(time.time(), dt.UTC)  # noqa: TID251 - it owns its clock
-        for note in ensure_server_certificate(settings, now):
+        close_to_debuggers()  # what makes keys may hold them
+        notes = ensure_server_certificate(settings, now), ensure_trust_domain(settings, now)
+        for note in chain.from_iterable(notes):
             say(note)
     except ConfigError as error:
         fail(str(error))
@@ -157,11 +177,15 @@ def check(
 
 
 @app.command(name="explain")
-def explain_command(  # noqa: PLR0913 - one argument an option
+def explain_command(  # noqa: PLR0913, PLR0917 - one argument an option
     asker: Annotated[str, typer.Argument(metavar="APP", help="The app that would ask.")],
     target: Annotated[str, typer.Argument(metavar="URL-OR-NAME", help="What it would ask for.")],
     rtype: Annotated[str, typer.Option("--type", help="The DNS record type.")] = "A",
     method: Annotated[str, typer.Option("--method", help="The HTTP method.")] = "GET",
+    evidence: Annotated[
+        list[Evidence] | None,
+        typer.Option("--evidence", help="What proves that it is APP; `require` may ask for it."),
+    ] = None,
     config: ConfigOption = None,
     rules: RulesOption = None,
     *,
@@ -170,7 +194,7 @@ def explain_command(  # noqa: PLR0913 - one argument an option
 ) -> None:
     """Show each rule of APP that is tried, why it matches or not, and the decision."""
     try:
-        facts = read_facts(asker, target, rtype, method)
+        facts = read_facts(asker, target, rtype, method, tuple(evidence or ()))
         settings = settings_of(config, rules, None, as_json=as_json, system=system)
         files = _read(settings)
     except RuleSyntaxError as error:
@@ -222,6 +246,9 @@ def why(  # noqa: PLR0913 - one argument an option
 @app.command()
 def demo(*, as_json: JsonOption = False) -> None:
     """Show an allowed and a refused request, and a rebinding attempt; needs no internet."""
+    # Its world of servers takes half a second to import, which no other command should wait for.
+    from proxy import demo as demonstration  # noqa: PLC0415 - see above
+
     raise typer.Exit(demonstration.run(as_json=as_json))
 
 

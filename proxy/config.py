@@ -16,7 +16,15 @@ from typing import Any
 from msgspec import Struct, structs
 
 from proxy.audit import AuditSettings
-from proxy.config_keys import AuditKeys, ConfigKeys, EgressKeys, ListenKeys, ResolverKeys
+from proxy.config_identity import IdentitySettings, read_identity
+from proxy.config_keys import (
+    AuditKeys,
+    ConfigKeys,
+    EgressKeys,
+    IdentityKeys,
+    ListenKeys,
+    ResolverKeys,
+)
 from proxy.errors import ConfigError
 from proxy.limits import Limits
 from proxy.resolver.upstream_url import parse_groups, parse_upstream, parse_zones
@@ -30,14 +38,18 @@ DO53 = ("127.0.0.1:5300", "[::1]:5300")
 DOT = ("127.0.0.1:8853", "[::1]:8853")
 DOH = ("127.0.0.1:8443", "[::1]:8443")
 PROXY = ("127.0.0.1:3128", "[::1]:3128")
+PROXY_TLS = ("127.0.0.1:3129", "[::1]:3129")
 METRICS = ("127.0.0.1:9153",)
+SOCKETS = (
+    *("do53", "dot", "doh", "proxy", "proxy_tls", "metrics", "control_tls", "enroll", "pki"),
+)
+"""The kinds of listeners that have a port."""
 SYSTEM = {
     kind: (f"127.0.0.1:{port}", f"[::1]:{port}")
     for kind, port in {"do53": 53, "dot": 853, "doh": 443}.items()
 }
 """Under --system the standards' ports: libc knows no other port of a resolver."""
 UPSTREAMS = ("tls://9.9.9.9#dns.quad9.net", "tls://149.112.112.112#dns.quad9.net")
-LATER = "not in this version"
 
 type Upstreams = tuple[str | tuple[str, ...], ...]
 """One group of upstreams, or groups in the order in which they are asked."""
@@ -53,17 +65,33 @@ class Listen(Struct, frozen=True):
     dot: tuple[str, ...] = ()
     doh: tuple[str, ...] = ()
     proxy: tuple[str, ...] = PROXY
+    proxy_tls: tuple[str, ...] = ()
     metrics: tuple[str, ...] = METRICS
     skippable: frozenset[str] = frozenset({*DO53, *PROXY, *METRICS})
     control: str = ""
     """The control socket's path; empty for none."""
     control_group: str | None = None
     """The group whose members may use it besides ourselves and root."""
+    control_tls: tuple[str, ...] = ()
+    """The same for admins elsewhere, who show a client certificate."""
+    workload: str = ""
+    """The path of the socket of the SPIFFE Workload API; empty for none."""
+    ext_authz: str = ""
+    """The path of the socket where Envoy asks for decisions; empty for none."""
+    enroll: tuple[str, ...] = ()
+    """Where devices enrol, over HTTPS (EST, device flow)."""
+    pki: tuple[str, ...] = ()
+    """Where others read the CRL, ask by OCSP and fetch the bundle, over HTTP."""
 
     @property
     def agents(self) -> frozenset[str]:
         """Every `ADDRESS:PORT` that agents use."""
-        return frozenset({*self.do53, *self.dot, *self.doh, *self.proxy})
+        return frozenset({*self.do53, *self.dot, *self.doh, *self.proxy, *self.proxy_tls})
+
+    @property
+    def tls(self) -> tuple[str, ...]:
+        """Every `ADDRESS:PORT` where the server's certificate is shown."""
+        return (*self.dot, *self.doh, *self.proxy_tls, *self.control_tls, *self.enroll)
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -95,6 +123,9 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     upstream_proxy: str | None = None
     """A parent proxy through which every connection is made."""
+
+    identity: IdentitySettings = IdentitySettings()
+    """The trust domain, and whom else to believe."""
 
     limits: Limits = Limits()
     """Every bound."""
@@ -152,7 +183,6 @@ class _Reader:
 
     def settings(self, locations: Locations) -> Settings:
         keys = self._keys
-        self._refuse_later_keys()
         resolver = keys.resolver or ResolverKeys()
         state = keys.state or locations.state
         return Settings(
@@ -165,6 +195,7 @@ class _Reader:
             upstream_ca=resolver.upstream_ca,
             egress_ca=(keys.egress or EgressKeys()).upstream_ca,
             upstream_proxy=(keys.egress or EgressKeys()).upstream_proxy,
+            identity=read_identity(keys.identity or IdentityKeys(), self._problem),
             limits=self._limits(),
             first_run=keys.rules is None and not locations.system,
             config_file=self._file,
@@ -182,11 +213,6 @@ class _Reader:
         self._report.error(
             node or MappingNode(1, 1, {}), f"{key.replace('\0', '.')}: {message}", cure
         )
-
-    def _refuse_later_keys(self) -> None:
-        listen = self._keys.listen or ListenKeys()
-        if listen.proxy_tls:
-            self._problem("listen.proxy_tls", LATER, "remove the key")
 
     def _upstreams(self, texts: list[str | list[str]] | None) -> Upstreams:
         key = "resolver.upstreams"
@@ -214,8 +240,7 @@ class _Reader:
     def _listen(self, locations: Locations) -> Listen:
         keys = self._keys.listen or ListenKeys()
         default = default_listen(locations)
-        kinds = ("do53", "dot", "doh", "proxy", "metrics")
-        asked: dict[str, list[str] | None] = {kind: getattr(keys, kind) for kind in kinds}
+        asked: dict[str, list[str] | None] = {kind: getattr(keys, kind) for kind in SOCKETS}
         found = {
             key: getattr(default, key) if value is None else self._sockets(f"listen.{key}", value)
             for key, value in asked.items()
@@ -226,6 +251,8 @@ class _Reader:
             skippable=frozenset(kept),
             control=default.control if keys.control is None else keys.control,
             control_group=keys.control_group,
+            workload=default.workload if keys.workload is None else keys.workload,
+            ext_authz=keys.ext_authz or "",
         )
 
     def _sockets(self, key: str, texts: list[str]) -> tuple[str, ...]:
@@ -296,13 +323,15 @@ def default_listen(locations: Locations) -> Listen:
         "dot": DOT,
         "doh": DOH,
         "proxy": PROXY,
+        "proxy_tls": PROXY_TLS,
         "metrics": METRICS,
     }
     if locations.system:
         kinds |= SYSTEM
     control = f"{locations.runtime}/control.sock" if locations.runtime else ""
     skippable = frozenset(each for sockets in kinds.values() for each in sockets)
-    return Listen(**kinds, skippable=skippable, control=control)
+    workload = f"{locations.runtime}/workload.sock" if locations.runtime else ""
+    return Listen(**kinds, skippable=skippable, control=control, workload=workload)
 
 
 def name_like(word: str, known: Iterable[str]) -> str:

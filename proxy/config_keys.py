@@ -22,6 +22,11 @@ class ListenKeys(Struct, forbid_unknown_fields=True):
     metrics: list[str] | None = None
     control: str | None = None
     control_group: str | None = None
+    control_tls: list[str] | None = None
+    workload: str | None = None
+    ext_authz: str | None = None
+    enroll: list[str] | None = None
+    pki: list[str] | None = None
 
 
 class ResolverKeys(Struct, forbid_unknown_fields=True):
@@ -39,6 +44,35 @@ class EgressKeys(Struct, forbid_unknown_fields=True):
     upstream_proxy: str | None = None
 
 
+class FederatedKeys(Struct, forbid_unknown_fields=True):
+    """A trust domain of `identity.federation` as it is written."""
+
+    file: str | None = None
+    url: str | None = None
+    ca: str | None = None
+
+
+class OidcKeys(Struct, forbid_unknown_fields=True):
+    """`identity.oidc` as it is written."""
+
+    issuer: str
+    client_id: str
+    apps: dict[str, dict[str, str]]
+    ca: str | None = None
+
+
+class IdentityKeys(Struct, forbid_unknown_fields=True):
+    """`identity:` as it is written."""
+
+    trust_domain: str | None = None
+    svid_ttl: int | str | None = None
+    key_file: str | None = None
+    federation: dict[str, FederatedKeys] | None = None
+    workload_api: str | None = None
+    oidc: OidcKeys | None = None
+    admins: list[str] | None = None
+
+
 class AuditKeys(Struct, forbid_unknown_fields=True):
     """`audit:` as it is written."""
 
@@ -54,6 +88,7 @@ class ConfigKeys(Struct, forbid_unknown_fields=True):
     listen: ListenKeys | None = None
     resolver: ResolverKeys | None = None
     egress: EgressKeys | None = None
+    identity: IdentityKeys | None = None
     rules: Texts | None = None
     state: str | None = None
     audit: AuditKeys | None = None

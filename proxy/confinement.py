@@ -129,9 +129,13 @@ def is_shared(folder: Path) -> bool:
 
 
 def _rooted(settings: Settings) -> Iterator[Path]:
-    """Yield what only root may change: rules, the configuration, and whom upstreams must show."""
+    """Yield what only root may change: rules, the configuration, and whom to believe."""
     yield from map(Path, settings.rules)
-    yield from (Path(each) for each in (settings.upstream_ca, settings.egress_ca) if each)
+    identity = settings.identity
+    bundles = (path for each in identity.federation.values() for path in (each.file, each.ca))
+    provider = None if identity.oidc is None else identity.oidc.ca
+    files = (settings.upstream_ca, settings.egress_ca, provider, *bundles)
+    yield from (Path(each) for each in files if each)
     if settings.config_file:
         yield Path(settings.config_file).absolute()
 

@@ -76,6 +76,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tunnel_buffer_octets: int = 262144  # per direction before reading stops; Envoy 1 MiB
     origin_pool: int = 256  # idle upstream connections over all principals
     origin_pool_per_origin: int = 16  # nginx keepalive 16 to 32
+    identity_contexts: int = 32  # of TLS to origins, by certificate; 0.8 MB each; nginx caches none
     origin_idle_s: float = 30.0  # below the 60 s and more of usual origins
     origin_life_s: float = 3600.0  # nginx keepalive_time 1 h
     response_head_s: float = 300.0  # Squid read_timeout 15 min, nginx proxy_read_timeout 60
@@ -96,7 +97,48 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     token_grace_s: float = (
         600.0  # the old secret lives on after a rotation; Vault's is 0, AWS's 1 d
     )
-    token_busy_s: float = 5.0  # waited for another writer of the tokens; sqlite3's own timeout
+    token_busy_s: float = 5.0  # waited for another writer of such a file; sqlite3's own timeout
+    revocations: int = 4096  # at once; a bound of ours: each is an admin's act, 200 octets
+    # the issuer and who asks it
+    workload_connections: int = 512  # dbus-daemon max_completed_connections 2048
+    workload_connections_per_uid: int = 256  # dbus-daemon max_connections_per_user 256
+    workload_ids: int = 32  # SPIFFE IDs of one app that are served; SPIRE sets no bound
+    workload_look_s: float = 1.0  # between looks whether callers are what they were
+    ext_authz_connections: int = 64  # Envoy opens one for each of its threads
+    issuer_start_s: float = 20.0  # for what takes 0.5 s; systemd TimeoutStartSec 90
+    issuer_answer_s: float = 10.0  # of a signature, when it runs; grpclib and SPIRE 30
+    issuer_signatures: int = 64  # that wait for it; admin_connections is 64
+    issuer_restart_s: float = 1.0  # after its first end; gRPC connection back-off 1
+    issuer_restart_most_s: float = 60.0  # doubled up to this; gRPC 120, Kubernetes 300
+    # enrolment and revocation status, which the issuer serves
+    join_token_ttl_s: float = 600.0  # SPIRE's join tokens 600
+    join_token_most_ttl_s: float = 86400.0  # a token for one device, which is being set up
+    enroll_connections: int = 64  # per listener; as admin_connections
+    enroll_connection_s: float = 60.0  # all of it; nginx keepalive_timeout 75
+    enroll_octets: int = 16384  # of a request's content; a CSR in base64 has 500, Boulder's 64 KiB
+    enroll_peers: int = 1024  # addresses whose refusals are remembered; as apps_remembered
+    enroll_refusals: int = 10  # of a peer at once; Let's Encrypt 5 failed validations an hour
+    enroll_refusals_s: float = 6.0  # until a peer has one more; 10 a minute
+    enroll_flows: int = 32  # device flows under way; each is a person at a browser
+    enroll_flows_per_peer: int = 8  # a quarter of them
+    enroll_flow_s: float = 900.0  # the longest; RFC 8628, section 3.2, has 1800 in its example
+    enroll_slow_downs: int = 5  # of a device that asks too fast, then its flow is ended
+    pki_connections: int = 256  # per listener; who verifies certificates asks for each
+    outgoing_octets: int = 1048576  # of a provider's or bundle endpoint's answer; SPIRE sets none
+    outgoing_s: float = 10.0  # of such a request; Go net/http's TLS handshake alone 10
+    # the issuer's gRPC
+    workload_streams: int = 64  # calls at once on a connection; h2 ends one with more than 100
+    workload_message_octets: int = 65536  # of a request; gRPC takes 4 MiB, ours have 100 octets
+    workload_control_frames: int = 1000  # at once, without a call; as doh_control_frames
+    workload_control_frames_a_second: int = 33  # as doh_control_frames_a_second
+    workload_unsent_octets: int = 262144  # that a client does not read; as doh_unsent_octets
+    workload_idle_s: float = 600.0  # without a call; grpc-go's clients idle after 30 min
+    svids: int = 1000  # issued to an app at once; SPIRE's server signs 500 a second for an agent
+    svids_every_s: float = 0.2  # until one more; 200 workloads at 5 min take 1.4 a second
+    issued_queue: int = 4096  # certificates not yet on disk, then none is issued
+    ext_authz_calls: int = 1024  # Envoy's questions under way; its max_requests is 1024
+    ext_authz_s: float = 1.0  # for an answer; Envoy's own timeout is 0.2 unless set
+    certificates: int = 1024  # chains of clients, read and remembered; as many as tokens
     # evidence
     audit_queue_octets: int = 16777216  # lines not yet on disk
     audit_quota_octets: int = 4194304  # per app and minute (reference.md)

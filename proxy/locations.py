@@ -2,12 +2,13 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from proxy.config import Locations, Settings, read_config
+from proxy.config_identity import IdentitySettings
 from proxy.errors import ConfigError
 from rules.errors import Problem
 from rules.text import SourceText
@@ -114,7 +115,7 @@ def _expanded(settings: Settings, locations: Locations, folder: Path) -> Setting
     # What nobody wrote into the file is plain already, even where a folder's name has a "$".
     defaults = {
         f"{locations.config}/rules", locations.state, f"{locations.state}/audit.jsonl",
-        f"{locations.runtime}/control.sock",
+        f"{locations.runtime}/control.sock", f"{locations.runtime}/workload.sock",
     }  # fmt: skip
 
     def plain(text: str) -> str:
@@ -129,9 +130,32 @@ def _expanded(settings: Settings, locations: Locations, folder: Path) -> Setting
         state=plain(settings.state),
         rules=tuple(map(plain, settings.rules)),
         audit=msgspec.structs.replace(audit, file=plain(audit.file)),
-        listen=msgspec.structs.replace(listen, control=optional(listen.control) or ""),
+        listen=msgspec.structs.replace(
+            listen,
+            control=optional(listen.control) or "",
+            workload=optional(listen.workload) or "",
+            ext_authz=optional(listen.ext_authz) or "",
+        ),
+        identity=_with_plain_paths(settings.identity, optional),
         upstream_ca=optional(settings.upstream_ca),
         egress_ca=optional(settings.egress_ca),
+    )
+
+
+def _with_plain_paths(
+    identity: IdentitySettings, plain: Callable[[str | None], str | None]
+) -> IdentitySettings:
+    federation = {
+        name: msgspec.structs.replace(each, file=plain(each.file), ca=plain(each.ca))
+        for name, each in identity.federation.items()
+    }
+    oidc = identity.oidc
+    return msgspec.structs.replace(
+        identity,
+        key_file=plain(identity.key_file),
+        workload_api=plain(identity.workload_api),
+        federation=federation,
+        oidc=None if oidc is None else msgspec.structs.replace(oidc, ca=plain(oidc.ca)),
     )
 
 

@@ -44,8 +44,15 @@ type UpstreamState = Literal["closed", "open", "half-open"]
 type RequestKind = Literal["connect", "forward", "internal"]
 type RequestOutcome = Literal["allowed", "refused", "failed"]
 type Direction = Literal["up", "down"]
-type ListenerKind = Literal["do53", "dot", "doh", "proxy", "proxy_tls", "metrics", "control"]
+type ListenerKind = Literal[
+    "do53", "dot", "doh", "proxy", "proxy_tls", "metrics", "control", "workload", "ext_authz"
+]
+type TlsKind = Literal["dot", "doh", "proxy_tls", "control_tls"]
+type TlsOutcome = Literal["done", "certificate", "failed", "timeout"]
 type ConnectionOutcome = Literal["accepted", "refused"]
+type SvidKind = Literal["x509", "jwt"]
+type SvidOutcome = Literal["issued", "refused"]
+type EnrolmentWay = Literal["join", "oidc", "reenroll", "other"]
 type PinOutcome = Literal["pinned", "evicted", "renewed"]
 type ReloadOutcome = Literal["changed", "unchanged", "failed"]
 type AuditOutcome = Literal["written", "folded", "dropped"]
@@ -69,12 +76,8 @@ class Metrics:
         self._count_upstreams()
         self._count_egress()
         self._count_evidence()
-        self.connections: Count[ListenerKind, ConnectionOutcome] = Count(
-            "sallyport_connections_total",
-            "Stream connections to our listeners.",
-            listener=("do53", "dot", "doh", "proxy", "proxy_tls", "metrics", "control"),
-            outcome=("accepted", "refused"),
-        )
+        self._count_identity()
+        self._count_connections()
         self.bounds: Count[str] = Count(
             "sallyport_bounds_total",
             "Times that a limit was met; the label is its name under `limits:`.",
@@ -94,6 +97,23 @@ class Metrics:
         self.app_decisions = AppCount(apps, lambda: self.bounds.add("apps_remembered"))
         self._page = Page(self._all)
         self._of_apps = Page(lambda: (self.app_decisions,))
+
+    def _count_connections(self) -> None:
+        self.connections: Count[ListenerKind, ConnectionOutcome] = Count(
+            "sallyport_connections_total",
+            "Stream connections to our listeners.",
+            listener=(
+                *("do53", "dot", "doh", "proxy", "proxy_tls", "metrics", "control"),
+                *("workload", "ext_authz"),
+            ),
+            outcome=("accepted", "refused"),
+        )
+        self.tls_handshakes: Count[TlsKind, TlsOutcome] = Count(
+            "sallyport_tls_handshakes_total",
+            "TLS handshakes with our listeners; `certificate`: that of the client did not hold.",
+            listener=("dot", "doh", "proxy_tls", "control_tls"),
+            outcome=("done", "certificate", "failed", "timeout"),
+        )
 
     def _count_resolver(self) -> None:
         self.dns_queries: Count[DnsTransport, DnsOutcome] = Count(
@@ -176,6 +196,38 @@ class Metrics:
         self.certificate_not_after = Gauge(
             "sallyport_certificate_not_after_seconds",
             "When the certificate of our TLS listeners ends, in seconds since 1970; 0 without one.",
+        )
+
+    def _count_identity(self) -> None:
+        self.svids: Count[SvidKind, SvidOutcome] = Count(
+            "sallyport_svids_total",
+            "SVIDs that were asked for, by what came of it.",
+            kind=("x509", "jwt"),
+            outcome=("issued", "refused"),
+        )
+        self.enrolments: Count[EnrolmentWay, SvidOutcome] = Count(
+            "sallyport_enrolments_total",
+            "Devices that asked to be enrolled, or for a new certificate, by what came of it.",
+            how=("join", "oidc", "reenroll", "other"),
+            outcome=("issued", "refused"),
+        )
+        self.revocations: Count[str] = Count(
+            "sallyport_revocations_total",
+            "What was revoked since we started, by what it is.",
+            kind=("spiffe-id", "serial", "app", "token"),
+        )
+        self.revocation_cut_s = Histogram(
+            "sallyport_revocation_cut_seconds",
+            "Time from a revocation until the last flow that it is about was cut.",
+        )
+        self.workload_connections = Gauge(
+            "sallyport_workload_connections", "Connections to the Workload API that are open."
+        )
+        self.issuer_up = Gauge(
+            "sallyport_issuer_up", "1 while the process that holds the keys serves, else 0."
+        )
+        self.issuer_restarts: Count[()] = Count(
+            "sallyport_issuer_restarts_total", "Times that the issuer ended and was started again."
         )
 
     def render(self, *, apps: bool = False) -> bytes:

@@ -4,7 +4,7 @@ import re
 
 from proxy.wire.host import parse_authority
 from rules.address import Address
-from rules.facts import Connect, Facts, Principal, Question, Request
+from rules.facts import Connect, Evidence, Facts, Principal, Question, Request
 from rules.name import DomainName
 from rules.path import normal_path
 from rules.rtype import number
@@ -15,18 +15,20 @@ _URL = re.compile(
 _PORTS = {"http": 80, "https": 443}
 
 
-def read_facts(app: str, text: str, rtype: str, method: str) -> tuple[Facts, ...]:
+def read_facts(
+    app: str, text: str, rtype: str, method: str, evidence: tuple[Evidence, ...] = ()
+) -> tuple[Facts, ...]:
     """Return the facts that `text` would raise, in the order in which a flow raises them.
 
-    A name alone is a Question; `HOST:PORT` or an address a Connect; a URL both, and for http a
-    Request too.
+    `evidence` is what would prove that it is `app` who asks.  A name alone is a Question;
+    `HOST:PORT` or an address a Connect; a URL both, and for http a Request too.
 
     Raises:
         PeerError: not a name, authority or URL in canonical spelling.
         rules.errors.RuleError: a path that has no normal form.
         ValueError: an unknown record type.
     """
-    principal = Principal(app)
+    principal = Principal(app, evidence)
     kind = number(rtype)
     if kind is None:
         raise ValueError(f"{rtype!r} is no DNS record type")

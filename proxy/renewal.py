@@ -15,7 +15,6 @@ import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from ssl import SSLContext
 
 from certs.errors import CertsError
 from certs.files import SERVER_KEY, SERVER_PEM, steady
@@ -23,7 +22,7 @@ from certs.leaf import Leaf, read_leaf
 from certs.names import server_names
 from proxy.config import Settings, read_socket
 from proxy.errors import ProxyError
-from proxy.transport.server_tls import load, server_context
+from proxy.transport.server_tls import ServerTls, server_context
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +46,7 @@ def certificate_folder(settings: Settings) -> Path:
 
 def certificate_names(settings: Settings) -> tuple[str, ...]:
     """Return the names that the certificate of our TLS listeners is to have."""
-    sockets = (*settings.listen.dot, *settings.listen.doh)
-    return server_names(str(read_socket(each)[0]) for each in sockets)
+    return server_names(str(read_socket(each)[0]) for each in settings.listen.tls)
 
 
 class Renewal:
@@ -61,7 +59,7 @@ class Renewal:
         self,
         folder: Path,
         names: tuple[str, ...],
-        contexts: Sequence[SSLContext],
+        contexts: Sequence[ServerTls],
         clock: Callable[[], float],
     ) -> None:
         self._folder = folder
@@ -116,7 +114,7 @@ class Renewal:
                 return
             server_context(*paths, alpn=())
             for context in self._contexts:
-                load(context, *paths)
+                context.load()
                 await asyncio.sleep(0)  # 0.6 ms each: queries go first
         self._loaded = stamp
         logger.info("a new server certificate: %s", self._until())

@@ -113,12 +113,12 @@ def test_the_example_of_the_configuration_is_the_defaults(text: str) -> None:
     settings, problems = read_config(SourceText("sallyport.yaml", text), PLACES)
     assert problems == []
     defaults, _ = read_config(None, PLACES)
-    same = ("upstreams", "upstream_ca", "rules", "state", "audit", "limits")
+    same = ("upstreams", "upstream_ca", "identity", "rules", "state", "audit", "limits")
     assert all(getattr(settings, name) == getattr(defaults, name) for name in same)
-    for kind in ("do53", "proxy", "metrics"):
+    for kind in ("do53", "proxy", "proxy_tls", "metrics", "enroll", "pki", "control_tls"):
         assert getattr(settings.listen, kind) == getattr(defaults.listen, kind)
     assert set(yaml.safe_load(text)) == {
-        *("listen", "resolver", "rules", "state", "audit", "limits")
+        *("listen", "resolver", "identity", "rules", "state", "audit", "limits")
     }
 
 

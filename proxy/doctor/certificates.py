@@ -23,7 +23,7 @@ _NEW_ROOT = "sallyport ca init --force, then give clients the new `sallyport ca 
 def certificates(patient: Patient) -> Iterator[Finding]:
     """Find what is expired, about to be, or not for the addresses that we listen on."""
     folder = ca_folder(patient)
-    labels = patient.settings.listen.dot + patient.settings.listen.doh
+    labels = patient.settings.listen.tls
     if not labels:
         return
     try:

@@ -14,6 +14,7 @@ from msgspec import Struct
 from proxy.doctor.certificates import certificates
 from proxy.doctor.forwarders import forwarders
 from proxy.doctor.host import address_families, clock, descriptors, kernel, peers
+from proxy.doctor.identity import identity_clock, issuer, key_files, trust_domain
 from proxy.doctor.patient import Finding, Patient
 from proxy.doctor.ports import instances, ports
 from proxy.doctor.rulefiles import confinement, rule_files, rule_writers
@@ -43,10 +44,14 @@ CHECKS = (
     Check("state", "the state folder is writable", state_folder),
     Check("disk", "there is room for evidence", disk),
     Check("audit", "evidence is written", audit),
-    Check("database", "the token database is sound", database),
+    Check("database", "the databases are sound", database),
     Check("certificates", "certificates are valid and name the listeners", certificates),
+    Check("trust-domain", "the trust domain is whole, and its keys are young", trust_domain),
+    Check("keys", "keys are open to us alone", key_files),
+    Check("issuer", "certificates are issued", issuer),
     Check("control", "the control socket is ours", control_folder),
     Check("clock", "the clock is right", clock),
+    Check("identity-clock", "the clock agrees with the certificates", identity_clock),
     Check("peers", "the kernel names the owner of a connection", peers),
     Check("kernel", "the kernel is recent enough", kernel),
     Check("descriptors", "enough files may be open", descriptors),

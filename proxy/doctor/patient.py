@@ -6,10 +6,10 @@ from typing import Literal
 
 from msgspec import Struct
 
-from proxy.config import Settings
+from proxy.config import SOCKETS, Settings
 
-LISTENERS = ("do53", "dot", "doh", "proxy", "metrics")
-STREAMS = frozenset({"dot", "doh", "proxy", "metrics"})  # the others are bound on UDP as well
+LISTENERS = SOCKETS
+STREAMS = frozenset(SOCKETS) - {"do53"}  # the others are bound on UDP as well
 
 type Severity = Literal["error", "warning", "info"]
 

@@ -17,7 +17,13 @@ from proxy.confinement import foreign_writers
 from proxy.doctor.certificates import unreadable
 from proxy.doctor.patient import Finding, Patient
 
-DATABASE = "sallyport.sqlite"
+DATABASES = {
+    "sallyport.sqlite": "issue the tokens anew",
+    "revoked.sqlite": "revoke again what must be: nothing is revoked until then",
+    "identity/issued.sqlite": "what was issued before can be revoked by its serial number only",
+}
+"""The files, and what is to be done where one is lost."""
+
 _HTTP_S = 2.0
 _INODES = 64  # an installation makes about thirty files
 
@@ -104,11 +110,18 @@ def _readiness(patient: Patient) -> Iterator[Finding]:
 
 
 def database(patient: Patient) -> Iterator[Finding]:
-    """Find a token database that SQLite cannot read."""
-    file = Path(patient.settings.state) / DATABASE
+    """Find a database that SQLite cannot read, or that is not ours to write."""
+    for name, loss in DATABASES.items():
+        yield from _database(Path(patient.settings.state) / name, loss, patient.uid)
+
+
+def _database(file: Path, loss: str, uid: int) -> Iterator[Finding]:
     try:
         if not file.exists():
             return
+        if (owner := file.stat().st_uid) not in {uid, 0}:
+            message = f"{file} is owned by uid {owner}, and we run as {uid}"
+            yield Finding("error", message, f"chown {uid} {file}")
         with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except PermissionError as error:
@@ -117,7 +130,7 @@ def database(patient: Patient) -> Iterator[Finding]:
     except sqlite3.Error as error:
         verdict = str(error)
     if verdict != "ok":
-        cure = f"stop sallyport, move {file} away, start it, and issue the tokens anew"
+        cure = f"stop sallyport, move {file} away, start it; {loss}"
         yield Finding("error", f"{file} is damaged: {verdict}", cure)
 
 

@@ -7,11 +7,20 @@ from pathlib import Path
 
 import msgspec
 
-from scripts.benches import decision, idle, overload, planes, reload, resident
+from scripts.benches import decision, identity, idle, overload, planes, reload, resident, revocation
 from scripts.benches.ground import prepare
 from scripts.benches.planes import Plan, Result
 
-ALL = (*planes.PLANES, "decision", "reload", "overload", "rss", "idle-tunnel")
+ALL = (
+    *planes.PLANES,
+    "decision",
+    "reload",
+    "overload",
+    "rss",
+    "idle-tunnel",
+    "revocation",
+    *identity.BENCHES,
+)
 BAR_CHARACTERS = 30
 
 
@@ -23,6 +32,10 @@ def bench(plan: Plan, plane: str) -> list[Result]:
         return overload.measure(plan)
     if plane == "reload":
         return reload.measure(plan)
+    if plane == "revocation":
+        return revocation.measure(plan)
+    if plane in identity.BENCHES:
+        return identity.measure(plan, plane)
     if plane == "idle-tunnel":
         return idle.measure(plan)
     return resident.measure(plan) if plane == "rss" else planes.measure(plan, plane)

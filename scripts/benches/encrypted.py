@@ -4,6 +4,7 @@ import math
 import re
 import subprocess
 from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from pathlib import Path
 
 import dns.message
@@ -53,12 +54,37 @@ def pipelined(folder: Path, port: int, seconds: float) -> Load:
     return Load(good, completed - good, float(found[1]) if found else seconds, lost=lost)
 
 
-def handshakes(folder: Path, port: int, seconds: float) -> Load:
-    """Connect, ask and close, again and again.
+def handshakes(folder: Path, port: int, seconds: float, *how: str | Path) -> Load:
+    """Connect, ask and close, again and again; `how` are the options of tlsload.c.
 
     Raises:
         RuntimeError: the generator cannot be built here.
     """
+    ended = subprocess.run(
+        _tlsload(folder, port, seconds, *how),
+        stdout=subprocess.PIPE, check=True, timeout=seconds + 60,
+    )  # fmt: skip
+    return msgspec.json.decode(ended.stdout, type=Load)
+
+
+def warm_requests(
+    folder: Path, port: int, seconds: float, began: Callable[[], object], *how: str | Path
+) -> Load:
+    """Send requests over connections that are open; `began` is called when all of them are.
+
+    Raises:
+        RuntimeError: the generator cannot be built here.
+    """
+    argv = _tlsload(folder, port, seconds, *how)
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+        if process.stdout is None or process.stdout.readline() != b"warm\n":
+            raise RuntimeError("no connection came up")
+        began()
+        counted = process.stdout.read()
+    return msgspec.json.decode(counted, type=Load)
+
+
+def _tlsload(folder: Path, port: int, seconds: float, *how: str | Path) -> list[str]:
     program = folder / "tlsload"
     if not program.exists():
         source = HERE / "tlsload.c"
@@ -67,11 +93,7 @@ def handshakes(folder: Path, port: int, seconds: float) -> Load:
         )
         if built.returncode:
             raise RuntimeError("tlsload.c needs the headers of OpenSSL (libssl-dev)")
-    ended = subprocess.run(
-        pinned(LOAD_CPU, [program, str(port), str(seconds), str(THREADS)]),
-        stdout=subprocess.PIPE, check=True, timeout=seconds + 60,
-    )  # fmt: skip
-    return msgspec.json.decode(ended.stdout, type=Load)
+    return pinned(LOAD_CPU, [program, str(port), str(seconds), str(THREADS), *how])
 
 
 def requests(folder: Path, port: int, seconds: float) -> Load:

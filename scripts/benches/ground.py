@@ -38,7 +38,7 @@ def prepare(folder: Path) -> None:
     hosts = folder / "hosts"
     hosts.write_text(f"127.0.0.1 localhost\n{ORIGIN_ADDRESS} {ORIGIN}\n")
     run("mount", "--bind", str(hosts), "/etc/hosts")
-    for program in ("dnsload", "httpload", "origin", "overload"):
+    for program in ("dnsload", "httpload", "origin", "overload", "revocationload"):
         run("cc", "-O2", "-o", str(folder / program), str(HERE / f"{program}.c"))
     (folder / "hello").write_bytes(client_hello())
 

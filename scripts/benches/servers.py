@@ -60,6 +60,8 @@ listen:
   proxy: ["127.0.0.1:{PROXY_PORT}"]
   metrics: []
   control: ""
+  proxy_tls: []
+  workload: ""
 resolver: {{upstreams: ["udp://127.0.0.1:{UPSTREAM_PORT}"]}}
 rules: ["{folder}/rules"]
 state: "{folder}/state"

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from proxy import config_keys
 from proxy.advice import advise
-from proxy.config import LATER, Locations, Settings, read_config
+from proxy.config import Locations, Settings, read_config
 from proxy.egress.refusal import RETRY_AFTER_S
 from proxy.limits import Limits
 from proxy.metrics import Metrics
@@ -23,7 +23,6 @@ from proxy.resolver.refusal import REFUSAL, Wording
 from rules import rtype
 from rules.decision import Decision, Reason, Verdict
 from rules.document import json_schema
-from rules.text import SourceText
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _UNITS = {"_s": "s", "_octets": "octets", "_characters": "characters"}
@@ -44,6 +43,7 @@ _SCHEMA_PARTS = {
     "Identity": "A line of `identity:`",
     "Process": "`process:` of such a line",
     "Allow": "An entry of `allow:`",
+    "ClientCertificate": "`client_certificate:` of an allow",
     "Deny": "An entry of `deny:`",
     "Attested": "`attested:` in a `require:`",
     "Detect": "`detect:`",
@@ -182,13 +182,13 @@ def _is_given(reason: Reason) -> bool:
 
 
 def configuration() -> str:
-    """Return every key of sallyport.yaml, its type, default, and whether this version has it."""
+    """Return every key of sallyport.yaml, its type and default."""
     defaults, _ = read_config(None, _PLACES)
     rows = [
-        (f"`{key}`", _type_name(annotation), _default(key, defaults), _availability(key))
+        (f"`{key}`", _type_name(annotation), _default(key, defaults))
         for key, annotation in _keys(config_keys.ConfigKeys, "")
     ]
-    return table(("key", "value", "default", "in this version"), rows)
+    return table(("key", "value", "default"), rows)
 
 
 def _keys(struct: type[Struct], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -198,6 +198,12 @@ def _keys(struct: type[Struct], prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _keys(inner[0], f"{prefix}{field.encode_name}.")
         else:
             yield prefix + field.encode_name, field.type
+
+
+def _seconds(value: object, part: str) -> str | None:
+    """Return the default of a key whose setting is in seconds."""
+    seconds = getattr(value, f"{part}_s", None)
+    return None if seconds is None else f"{seconds}s"
 
 
 def _is_struct(kind: object) -> bool:
@@ -220,23 +226,12 @@ _WORDS = {"list": "list", "dict": "map", "str": "text", "int": "number", "float"
 def _default(key: str, settings: Settings) -> str:
     value: object = settings
     for part in key.removeprefix("resolver.").split("."):
-        value = getattr(value, part, None)
-    if isinstance(value, Limits) or value is None:
+        value = getattr(value, part, None) or _seconds(value, part)
+    if isinstance(value, Limits) or value in (None, "", ()):
         return "none"
     if isinstance(value, tuple):
         return ", ".join(f"`{each}`" for each in value)
     return f"`{_amount(value) if isinstance(value, int) else value}`"
-
-
-def _availability(key: str) -> str:
-    for sample in ("[x]", "x", "{x: [x]}"):
-        text = sample
-        for part in reversed(key.split(".")):
-            text = f"{{{part}: {text}}}"
-        _, problems = read_config(SourceText("sallyport.yaml", text), _PLACES)
-        if any(LATER in problem.message for problem in problems):
-            return "no: exit 3"
-    return "yes"
 
 
 # rule files

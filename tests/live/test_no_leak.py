@@ -143,7 +143,7 @@ def test_no_packet_over_an_encrypted_upstream(internet: Internet, folders: Folde
     """With DoT no octet leaves at all while only denied names are asked for."""
     listen = (
         '{do53: ["127.0.0.1:5301"], dot: [], doh: [], proxy: ["127.0.0.1:3129"],'
-        ' metrics: ["127.0.0.1:9154"], control: ""}'
+        ' metrics: ["127.0.0.1:9154"], control: "", proxy_tls: [], workload: ""}'
     )
     folders.configure(f"listen: {listen}\nresolver: {{upstream_ca: {internet.ca}}}\n")
     folders.rule(AGENT.replace(":5300", ":5301").replace(":3128", ":3129"))

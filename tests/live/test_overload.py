@@ -24,6 +24,8 @@ listen:
   proxy: []
   metrics: ["127.0.0.1:9153"]
   control: ""
+  proxy_tls: []
+  workload: ""
 resolver: {upstreams: ["udp://9.9.9.9:5999"]}
 """
 RULES = 'apps: {asker: {identity: [{listener: "127.0.0.1:5300"}]}}'

@@ -16,7 +16,8 @@ from tests.live.appliance import ROOT, STOP_S, Ready
 pytestmark = pytest.mark.live
 
 CONFIG = """
-listen: {do53: [], dot: [], doh: ["127.0.0.1:0"], proxy: [], metrics: [], control: ""}
+listen: {do53: [], dot: [], doh: ["127.0.0.1:0"], proxy: [], metrics: [],
+         control: "", proxy_tls: [], workload: ""}
 resolver: {upstreams: ["udp://127.0.0.1:9"]}
 rules: [rules]
 state: state

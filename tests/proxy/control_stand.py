@@ -12,8 +12,10 @@ import msgspec
 
 from proxy.audit import Audit, AuditSettings, Line
 from proxy.control.client import ControlClient
+from proxy.control.identity import Issuing
 from proxy.control.listener import Control
 from proxy.control.place import bind_control
+from proxy.control.revocations import Revoking
 from proxy.control.status import Certificate, Reloaded, Sources, UpstreamState
 from proxy.flow import Plane
 from proxy.limits import Limits
@@ -58,15 +60,19 @@ class Stand:
         self.tokens = LiveTokens(folder / "sallyport.sqlite", limits, self.wall, os.urandom)
         self.reloaded = Reloaded(time=STARTED, generation=3, outcome="changed")
         self.problems: dict[str, str] = {}
+        self.ruleset = RULES
+        self.issuing: Issuing | None = None
+        self.revoking: Revoking | None = None
         self.sources = Sources(
             pid=os.getpid(), version="0.9", enforcement="advisory", started=STARTED,
             wall=self.wall, entropy=os.urandom, metrics=self.metrics, tokens=self.tokens,
             audit=self.audit, audit_file=self.file, refusals=self.refusals,
-            ruleset=lambda: RULES, reload=self.reload,
+            ruleset=lambda: self.ruleset, reload=self.reload,
             listening=lambda: {"do53": ["127.0.0.1:53"]}, reloaded=lambda: self.reloaded,
             upstreams=lambda: [UpstreamState(name="tls://9.9.9.9", state="up", zone="a.example")],
             certificate=lambda: Certificate(names=("localhost",), not_after=STARTED + 864000),
-            problems=lambda: self.problems,
+            problems=lambda: self.problems, issuing=lambda: self.issuing,
+            revoking=lambda: self.revoking,
         )  # fmt: skip
 
     def wall(self) -> float:

@@ -18,7 +18,12 @@ def settings_in(folder: Path, text: str = "") -> Settings:
     settings, problems = read_config(SourceText("sallyport.yaml", text), places)
     assert problems == []
     settings = msgspec.structs.replace(settings, config_file=None)
-    return settings if "listen:" in text else msgspec.structs.replace(settings, listen=silent())
+    if "listen:" not in text:
+        return msgspec.structs.replace(settings, listen=silent())
+    if "proxy_tls:" in text:
+        return settings
+    listen = msgspec.structs.replace(settings.listen, proxy_tls=())  # its port may be another's
+    return msgspec.structs.replace(settings, listen=listen)
 
 
 def silent() -> Listen:

@@ -112,6 +112,10 @@ def test_listening_shows_real_ports_once_by_kind() -> None:
         "doh": [],
         "proxy": [f"127.0.0.1:{ports[2]}", f"127.0.0.1:{ports[3]}"],
         "metrics": [],
+        "proxy_tls": [],
+        "control_tls": [],
+        "enroll": [],
+        "pki": [],
     }
 
 
@@ -213,12 +217,14 @@ def test_on_a_host_without_ipv6_the_defaults_are_those_of_ipv4() -> None:
         ["unshare", "--net", "sh", "-ec", commands],
         cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
     ).stdout.splitlines()  # fmt: skip
-    ports = {"do53": 5300, "dot": 8853, "doh": 8443, "proxy": 3128, "metrics": 9153}
-    assert said[0] == str({kind: [f"127.0.0.1:{port}"] for kind, port in ports.items()})
-    assert said[1:5] == [
+    ports = {"do53": 5300, "dot": 8853, "doh": 8443, "proxy": 3128, "proxy_tls": 3129}
+    default = {kind: [f"127.0.0.1:{port}"] for kind, port in (ports | {"metrics": 9153}).items()}
+    assert said[0] == str(default | {"control_tls": [], "enroll": [], "pki": []})
+    assert said[1:6] == [
         "skipped do53 [::1]:5300: this host has no IPv6",
         "skipped dot [::1]:8853: this host has no IPv6",
         "skipped doh [::1]:8443: this host has no IPv6",
         "skipped proxy [::1]:3128: this host has no IPv6",
+        "skipped proxy_tls [::1]:3129: this host has no IPv6",
     ]
-    assert said[5].startswith("cannot bind TCP ::1 port 53: ")
+    assert said[6].startswith("cannot bind TCP ::1 port 53: ")

@@ -40,7 +40,7 @@ WARNED = RULES.replace("ports: [80, 443]", "paths: [/a]")
 BROKEN = "apps:\n  coder:\n    allow:\n      - host: example.com\n        port: 443\n"
 CONFIG = (
     'listen: {do53: ["127.0.0.1:0"], dot: [], doh: [], proxy: ["127.0.0.1:0"], metrics: []'
-    ', control: ""}\n'
+    ', control: "", proxy_tls: [], workload: ""}\n'
 )
 
 type Run = Callable[..., Result]

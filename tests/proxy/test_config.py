@@ -9,6 +9,7 @@ from proxy.config import (
     DOH,
     DOT,
     PROXY,
+    PROXY_TLS,
     UPSTREAMS,
     Listen,
     Locations,
@@ -52,7 +53,8 @@ def test_reads_every_key_of_this_version() -> None:
         SourceText(
             "f",
             """
-listen: {do53: ["127.0.0.1:53"], dot: [], doh: [], proxy: ["[::1]:3128"], metrics: []}
+listen: {do53: ["127.0.0.1:53"], dot: [], doh: [], proxy: ["[::1]:3128"], proxy_tls: [],
+         metrics: []}
 resolver: {upstreams: ["udp://192.0.2.1"], upstream_ca: ca.pem}
 rules: [one, two]
 state: here
@@ -75,15 +77,36 @@ limits: {cache_entries: 10, head_s: 500ms, head_octets: 8 KiB}
 
 def test_default_listeners_may_be_skipped_and_configured_ones_not() -> None:
     settings, _ = read_config(SourceText("f", 'listen: {do53: ["[::1]:53"]}'), WHERE)
-    assert settings.listen.skippable == {*DOT, *DOH, *PROXY, "127.0.0.1:9153"}
+    assert settings.listen.skippable == {*DOT, *DOH, *PROXY, *PROXY_TLS, "127.0.0.1:9153"}
     assert "[::1]:53" not in settings.listen.skippable
     assert set(DO53) <= Listen().skippable
 
 
-def test_a_key_of_a_later_version_is_no_promise() -> None:
-    (problem,) = problems('listen: {proxy_tls: ["127.0.0.1:3129"]}')
-    assert "not in this version" in problem.message
-    assert problem.cure
+def test_listeners_of_identity_stand_where_they_are_put() -> None:
+    text = """
+listen:
+  proxy_tls: ["127.0.0.1:1"]
+  control_tls: ["127.0.0.1:2"]
+  enroll: ["127.0.0.1:3"]
+  pki: ["[::1]:4"]
+  workload: w.sock
+  ext_authz: $RUNTIME/authz.sock
+"""
+    settings, found = read_config(SourceText("f", text), Locations("/c", "/s", "/r"))
+    assert found == []
+    listen = settings.listen
+    assert (listen.proxy_tls, listen.control_tls) == (("127.0.0.1:1",), ("127.0.0.1:2",))
+    assert (listen.enroll, listen.pki) == (("127.0.0.1:3",), ("[::1]:4",))
+    assert (listen.workload, listen.ext_authz) == ("w.sock", "$RUNTIME/authz.sock")
+    assert set(listen.tls) >= {"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}
+    assert "[::1]:4" not in listen.tls
+
+
+def test_only_the_workload_api_and_the_mtls_proxy_listen_unasked() -> None:
+    listen = read_config(None, Locations("/c", "/s", "/r"))[0].listen
+    assert (listen.workload, listen.ext_authz) == ("/r/workload.sock", "")
+    assert listen.proxy_tls == PROXY_TLS
+    assert (listen.control_tls, listen.enroll, listen.pki) == ((), (), ())
 
 
 def test_under_system_the_ports_are_the_standards() -> None:

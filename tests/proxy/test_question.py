@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from proxy.errors import PeerError
 from proxy.question import read_facts
 from rules.errors import RuleError
-from rules.facts import Connect, Facts, Principal, Question, Request
+from rules.facts import Connect, Evidence, Facts, Principal, Question, Request
 from rules.name import parse
 from rules.rtype import HTTPS, A
 
@@ -107,3 +107,9 @@ def test_no_text_raises_anything_else(text: str) -> None:
     except (PeerError, RuleError, ValueError):
         return
     assert facts
+
+
+def test_what_proves_who_asks_stands_in_every_fact() -> None:
+    evidence = (Evidence.CERTIFICATE,)
+    facts = read_facts("me", "http://example.com/", "A", "GET", evidence)
+    assert [each.principal for each in facts] == [Principal("me", evidence)] * 3

@@ -22,7 +22,7 @@ from proxy import renewal
 from proxy.audit import AuditSettings
 from proxy.config import Listen, Settings
 from proxy.renewal import Renewal, certificate_folder, certificate_names
-from proxy.transport.server_tls import server_context
+from proxy.transport.server_tls import ServerTls
 
 NAMES = server_names(["127.0.0.1"])
 LIFE_S = LEAF_LIFE.total_seconds()
@@ -62,8 +62,12 @@ class Stand:
         self.folder = folder
         self.clock = Clock()
         paths = folder / files.SERVER_PEM, folder / files.SERVER_KEY
-        self.contexts = [server_context(*paths, ("dot",)), server_context(*paths, ("h2",))]
-        self.renewal = Renewal(folder, names, self.contexts, self.clock)
+        self.listeners = [ServerTls(*paths, ("dot",)), ServerTls(*paths, ("h2",))]
+        self.renewal = Renewal(folder, names, self.listeners, self.clock)
+
+    @property
+    def contexts(self) -> list[ssl.SSLContext]:
+        return [each.current for each in self.listeners]
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[int]:

@@ -28,7 +28,7 @@ sys.stdin.read()
 
 
 def listening(port: int, kind: str = "proxy") -> str:
-    return f'listen: {{metrics: [], {kind}: ["127.0.0.1:{port}"]}}\n'
+    return f'listen: {{proxy_tls: [], metrics: [], {kind}: ["127.0.0.1:{port}"]}}\n'
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def test_a_relay_over_ipv6_is_found(tmp_path: Path) -> None:
         pytest.skip("this host has no IPv6")
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as ours:
         port = ours.getsockname()[1]
-        text = f'listen: {{metrics: [], proxy: ["[::1]:{port}"]}}\n'
+        text = f'listen: {{proxy_tls: [], metrics: [], proxy: ["[::1]:{port}"]}}\n'
         # this process listens there, and is connected to itself: a relay by its signs
         with socket.create_connection(("::1", port)):
             assert f"proxy [::1]:{port}" in only(forwarders(patient_in(tmp_path, text))).message

@@ -152,6 +152,33 @@ def test_a_damaged_database_is_told(tmp_path: Path) -> None:
     assert "file is not a database" in only(database(patient_in(tmp_path))).message
 
 
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("sallyport.sqlite", "issue the tokens anew"),
+        ("revoked.sqlite", "revoke again"),
+        ("identity/issued.sqlite", "serial number"),
+    ],
+)
+def test_every_database_is_looked_at(tmp_path: Path, name: str, cure: str) -> None:
+    file = tmp_path / "state" / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"no database" * 100)
+    finding = only(database(patient_in(tmp_path)))
+    assert "file is not a database" in finding.message
+    assert cure in finding.cure
+
+
+def test_a_database_of_another_user_is_told(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to give files away")
+    file = tmp_path / "state" / "revoked.sqlite"
+    file.parent.mkdir()
+    sqlite3.connect(file).close()
+    os.chown(file, STRANGER, -1)
+    assert f"owned by uid {STRANGER}" in only(database(patient_in(tmp_path))).message
+
+
 def test_a_control_folder_of_others_is_told(tmp_path: Path) -> None:
     text = f"listen: {{control: {tmp_path}/run/c.sock}}\n"
     (tmp_path / "run").mkdir(mode=0o700)

@@ -1,0 +1,90 @@
+"""The README's "Proven", typed into a shell of the agent's namespace: enrol, use, revoke, be cut.
+
+Unchanged but for `resolver.upstream_ca` and CURL_CA_BUNDLE, which name the private CA.
+"""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.internet import Internet, until
+from tests.live.appliance import ROOT, Appliance, Folders, running
+
+pytestmark = pytest.mark.live
+
+KDIG = (
+    "kdig @127.0.0.1 -p 8853 +tls-ca=sallyport-ca.pem +tls-hostname=localhost"
+    " +tls-certfile=id/svid.pem +tls-keyfile=id/svid.key example.com"
+)
+CURL = (
+    "curl -sS --proxy https://localhost:3129 --proxy-cacert sallyport-ca.pem"
+    " --proxy-cert id/svid.pem --proxy-key id/svid.key"
+)
+ENROLL = (
+    "sallyport enroll --url https://localhost:8444 --ca sallyport-ca.pem --app agent"
+    " --token-file join --folder id"
+)
+# What each line of the README's block shows.
+SHOWN = {
+    "sallyport ca export --out sallyport-ca.pem": (),
+    "sallyport app join agent >join": (),
+    ENROLL: ("spiffe://sallyport.internal/agent",),
+    KDIG: ("NOERROR", "93.184.215.14"),
+    f"{CURL} https://example.com/": ("An example",),
+    "sallyport revoke spiffe://sallyport.internal/agent": ("spiffe://sallyport.internal/agent",),
+    f"{KDIG} ": ("REFUSED", "sallyport revoked"),
+    f"{CURL} http://example.com/": ('"reason":"revoked"',),
+    "sallyport why --last": ("revoked", "example.com"),
+}
+
+
+def readme(title: str, language: str) -> str:
+    """Return the first block in `language` of a section of the README."""
+    section = (ROOT / "README.md").read_text().partition(f"\n## {title}\n")[2]
+    return section.partition(f"```{language}\n")[2].partition("```")[0]
+
+
+def readme_lines() -> list[str]:
+    """Return the commands of the README's block, without their comments."""
+    lines = readme("Proven", "sh").splitlines()
+    return [line.partition(" #")[0].strip() for line in lines if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    return Folders(tmp_path_factory.mktemp("newcomer"))
+
+
+@pytest.fixture(scope="module")
+def started(internet: Internet, newcomer: Folders) -> Iterator[Appliance]:
+    listen = 'listen: {enroll: ["127.0.0.1:8444"]}'
+    assert listen in readme("Proven", "yaml")
+    newcomer.configure(f"{listen}\nresolver: {{upstream_ca: {internet.ca}}}\n")
+    newcomer.rule(readme("Proven", "yaml").replace(listen, ""))
+    with running(internet.agent, newcomer) as appliance:
+        yield appliance
+
+
+def test_the_readme_has_these_lines_in_this_order() -> None:
+    assert readme_lines() == [line.strip() for line in SHOWN]
+
+
+def test_each_line_shows_what_it_says(
+    internet: Internet, newcomer: Folders, started: Appliance
+) -> None:
+    env = {**newcomer.env, "CURL_CA_BUNDLE": str(internet.ca)}
+    shown = ""
+    for line, expected in SHOWN.items():
+        assert started.process.poll() is None, started.wait()
+        shown = ""
+
+        def is_shown(line: str = line, expected: tuple[str, ...] = expected) -> bool:
+            nonlocal shown
+            ended = internet.run(["bash", "-c", f"cd && {line}"], env=env)
+            shown = ended.stdout + ended.stderr
+            return all(text in shown for text in expected)
+
+        # Evidence is on disk within a second; a person types no faster.
+        until(is_shown, f"{line} shows {expected}", 5.0)
+    assert re.search(r"\b[0-9a-f]{12}7[0-9a-f]{19}\b", shown)
