@@ -213,6 +213,7 @@ class Appliance:
         )  # fmt: skip
         revocations.on_change(self._cutting.changed)
         revocations.on_change(lambda _: self._workload.look())
+        identities.revocations.on_written(self._workload.look)  # the issuer reads the file
         tokens.on_void(self._cutting.token_is_void)
         identities.certificates.on_void(lambda: self._start_task(sweep_askers(self._egress)))
 

@@ -40,6 +40,11 @@ class LiveRevocations(LiveFile):
         self._limits = limits
         self._unwritten: dict[tuple[Kind, str], Revocation] = {}  # in force, not yet on the disk
         self._opened: _Kept | None = None
+        self._written: list[Callable[[], object]] = []
+
+    def on_written(self, callback: Callable[[], object]) -> None:
+        """Call `callback` when what was in force is on the disk too: who reads the file may."""
+        self._written.append(callback)
 
     @override
     async def open(self) -> None:
@@ -144,6 +149,8 @@ class LiveRevocations(LiveFile):
             return
         for each in waiting:
             self._unwritten.pop(each.key, None)
+        for callback in self._written:
+            callback()
         await super()._read()
 
     @override

@@ -71,13 +71,13 @@ def entitled(issuer: Issuer, caller: Caller) -> tuple[str, ...]:
     """
     refused = DeniedError("no SPIFFE ID is yours: see `identity` of your app's rules")
     found = []
-    for each in caller.ids:
+    for each in caller.ids or ("",):  # of a revoked app no IDs are told: ask for the app alone
         try:
             issuer.check(each, caller.app)
         except DeniedError as error:
             refused = error
         else:
-            found.append(each)
+            found += [each] if each else []
     if not found:
         deny(issuer, caller, refused)
     return tuple(found)

@@ -156,7 +156,6 @@ int main(int argc, char **argv)
         die("bind");
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     epoll_ctl(poller, EPOLL_CTL_ADD, listening, &event);
-    fprintf(stderr, "listening\n");
     for (int i = 5; i + 1 < argc; i += 2)
         for (int n = atoi(argv[i + 1]); n > 0; n--) {
             open_tunnel(argv[3], atoi(argv[2]), atoi(argv[i]), (i - 5) / 2);

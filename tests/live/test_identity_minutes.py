@@ -4,7 +4,9 @@ Unchanged but for `resolver.upstream_ca` and CURL_CA_BUNDLE, which name the priv
 """
 
 import re
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +41,25 @@ SHOWN = {
 }
 
 
+BUILDER = """
+apps:
+  builder:
+    identity: [{spiffe: "spiffe://sallyport.internal/builder"}, {process: {uid: 0}}]
+    require: [mtls]
+    allow: [{host: example.com, ports: [80, 443]}]
+"""
+FETCH = """
+import sys
+from pathlib import Path
+from cryptography.hazmat.primitives.serialization import Encoding
+from spiffe import WorkloadApiClient
+with WorkloadApiClient(f"unix://{sys.argv[1]}") as client:
+    svid = client.fetch_x509_svid()
+svid.save("svid.pem", "svid.key", Encoding.PEM)
+print(svid.spiffe_id)
+"""
+
+
 def readme(title: str, language: str) -> str:
     """Return the first block in `language` of a section of the README."""
     section = (ROOT / "README.md").read_text().partition(f"\n## {title}\n")[2]
@@ -62,6 +83,7 @@ def started(internet: Internet, newcomer: Folders) -> Iterator[Appliance]:
     assert listen in readme("Proven", "yaml")
     newcomer.configure(f"{listen}\nresolver: {{upstream_ca: {internet.ca}}}\n")
     newcomer.rule(readme("Proven", "yaml").replace(listen, ""))
+    newcomer.rule(BUILDER, "builder.yaml")
     with running(internet.agent, newcomer) as appliance:
         yield appliance
 
@@ -88,3 +110,30 @@ def test_each_line_shows_what_it_says(
         # Evidence is on disk within a second; a person types no faster.
         until(is_shown, f"{line} shows {expected}", 5.0)
     assert re.search(r"\b[0-9a-f]{12}7[0-9a-f]{19}\b", shown)
+
+
+def test_what_the_spiffe_library_fetched_is_used_and_taken_back(
+    internet: Internet, newcomer: Folders, started: Appliance
+) -> None:
+    """The real client, then kdig and curl with what it got; revoked, refused, and told why."""
+    env = {**newcomer.env, "CURL_CA_BUNDLE": str(internet.ca)}
+    home, socket = Path(env["HOME"]), Path(env["XDG_RUNTIME_DIR"]) / "sallyport/workload.sock"
+    (home / "id").mkdir(exist_ok=True)
+
+    def typed(line: str) -> str:
+        ended = internet.run(["bash", "-c", f"cd && {line}"], env=env)
+        return ended.stdout + ended.stderr
+
+    (home / "fetch.py").write_text(FETCH)
+    fetched = typed(f"cd id && {sys.executable} ../fetch.py {socket}")
+    assert "spiffe://sallyport.internal/builder" in fetched
+    assert "93.184.215.14" in typed(KDIG)
+    assert "An example" in typed(f"{CURL} https://example.com/")
+    typed("sallyport revoke builder --why 'it was seen elsewhere'")
+    assert "sallyport revoked" in typed(KDIG)
+    assert '"reason":"revoked"' in typed(f"{CURL} http://example.com/")
+    assert "PERMISSION_DENIED" in typed(f"cd id && {sys.executable} ../fetch.py {socket}").upper()
+    told = "sallyport why --last --app builder --json"
+    until(lambda: '"change":"refused"' in typed(told), "audit tells of the last one")
+    assert '"reason":"revoked"' in typed(told)
+    assert started.process.poll() is None

@@ -162,6 +162,45 @@ async def test_a_new_file_in_place_of_one_that_is_gone_forgets_nothing(
     assert {each.value for each in await another(live).read()} == {"coder", "more"}
 
 
+def emptied(file: Path, _: Path) -> None:
+    """Leave nothing in it, as a full disk or `>` does."""
+    file.write_bytes(b"")
+
+
+def set_back(file: Path, backup: Path) -> None:
+    """Put an older one in its place."""
+    backup.replace(file)
+
+
+@pytest.mark.parametrize("spoil", [emptied, set_back])
+async def test_a_file_that_lost_revocations_gets_them_again(
+    live: LiveRevocations, tmp_path: Path, spoil: Callable[[Path, Path], None]
+) -> None:
+    """threats.md, "Evidence as a weapon": fail closed."""
+    await live.revoke(Kind.APP, "coder")
+    backup = tmp_path / "backup"
+    backup.write_bytes(live.path.read_bytes())
+    backup.chmod(0o600)
+    await live.revoke(Kind.APP, "other")
+    spoil(live.path, backup)
+    await live.reload()
+    assert live.revocations.app("other") is not None
+    assert {each.value for each in await another(live).read()} == {"coder", "other"}
+
+
+async def test_of_a_revocation_and_a_restoring_under_way_the_revocation_stands(
+    live: LiveRevocations,
+) -> None:
+    """What was acknowledged after it was asked for is in force, and on the disk."""
+    await live.revoke(Kind.APP, "coder")
+    restoring = asyncio.create_task(live.restore(Kind.APP, "coder"))
+    await asyncio.sleep(0)  # it holds the file
+    await live.revoke(Kind.APP, "coder")
+    await restoring
+    assert live.revocations.app("coder") is not None
+    assert [each.value for each in await another(live).read()] == ["coder"]
+
+
 async def test_a_damaged_file_leaves_in_force_what_was_known(live: LiveRevocations) -> None:
     await live.revoke(Kind.APP, "coder")
     for file in live.path.parent.iterdir():
@@ -222,3 +261,12 @@ def test_who_revoked_nothing_loads_no_sqlite(tmp_path: Path) -> None:
         check=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
+
+
+async def test_who_reads_the_file_is_told_once_it_is_there(live: LiveRevocations) -> None:
+    found: list[int] = []
+    live.on_written(lambda: found.append(live.path.stat().st_size))
+    live.revocations.on_change(lambda _: found.append(0))
+    await live.revoke(Kind.APP, "coder")
+    assert found[0] == 0
+    assert found[1] > 0
