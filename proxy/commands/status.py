@@ -151,13 +151,18 @@ def _lines(found: Any) -> list[tuple[str, str]]:
     if (reload := found["reload"]) is not None:
         lines.append(("reload", f"{reload['outcome']} at {reload['time']}"))
         lines += [("", problem) for problem in reload["problems"]]
-    lines += [(kind, ", ".join(each)) for kind, each in found["listen"].items()]
+    lines += [(kind, ", ".join(each)) for kind, each in found["listen"].items() if each]
     for each in found["upstreams"]:
         zone = f" for {each['zone']}" if each["zone"] else ""
         lines.append(("upstream", f"{each['name']}{zone}: {each['state']} {each['text']}".rstrip()))
     if (certificate := found["certificate"]) is not None:
         left = f"{certificate['days_left']} days left"
         lines.append(("certificate", f"until {certificate['not_after']}, {left}"))
+    if (identity := found["identity"]) is not None:
+        issuer = "runs" if identity["issuer"] else "starts when it is needed"
+        lines.append(("trust domain", f"{identity['trust_domain']}; the issuer {issuer}"))
+    if found["revoked"]:
+        lines.append(("revoked", f"{found['revoked']}; `sallyport revoked` shows all"))
     counts = ", ".join(f"{count} {state}" for state, count in found["tokens"].items())
     lines.append(("tokens", counts))
     lines += [("", f"{each['id']} expires {each['expires']}") for each in found["tokens_expiring"]]

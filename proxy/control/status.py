@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from proxy.audit import Audit
 from proxy.audit_line import rfc3339
-from proxy.control.identity import Issuing
+from proxy.control.identity import IdentityState, Issuing
 from proxy.control.revocations import Revoking
 from proxy.metrics import Metrics, ReloadOutcome
 from proxy.refusals import Refusals
@@ -133,6 +133,8 @@ class Status(Struct, frozen=True, kw_only=True):
     tokens: dict[str, int]
     tokens_expiring: tuple[TokenView, ...]
     certificate: dict[str, object] | None
+    identity: IdentityState | None
+    revoked: int
     audit: dict[str, object]
     bounds: dict[str, int]
     problems: dict[str, str]
@@ -165,6 +167,7 @@ def status(sources: Sources, seen: LastSeen) -> Status:
     now = sources.wall()
     views = [view(token, now) for token in sources.tokens.list()]
     soon = rfc3339(now + _SOON_S)
+    issuing, revoking = sources.issuing(), sources.revoking()
     return Status(
         pid=sources.pid,
         version=sources.version,
@@ -186,6 +189,8 @@ def status(sources: Sources, seen: LastSeen) -> Status:
             if each.state == "valid" and each.expires < soon and each.rotated is None
         ),
         certificate=_certificate(sources.certificate(), now),
+        identity=None if issuing is None else issuing.state(),
+        revoked=0 if revoking is None else len(revoking.revocations.list()),
         audit=_audit(sources),
         bounds=_bounds(sources.metrics),
         problems=problems(sources),

@@ -19,6 +19,7 @@ from certs.authority import Described, Shown
 from proxy.advice import advise
 from proxy.audit_line import Record, encode
 from proxy.banner import Ready, ready_json
+from proxy.control.identity import Anchor, IdentityState
 from proxy.control.status import AppSummary, Status, TokenView, UpstreamState
 from proxy.demo import Step
 from proxy.flow import Plane
@@ -122,9 +123,18 @@ def status() -> str:
                 last_seen=_TIME,
             ),
         ),
-        tokens={"valid": 1, "expired": 0, "revoked": 0},
+        tokens={"valid": 1, "expired": 0, "revoked": 0, "used": 0},
         tokens_expiring=(),
         certificate={"names": ["localhost", "127.0.0.1"], "not_after": _END, "days_left": 179.8},
+        identity=IdentityState(
+            trust_domain="sallyport.internal",
+            anchors=(
+                Anchor(trust_domain="sallyport.internal", sha256="9f2c" * 16, not_after=2082751200),
+            ),
+            issuer=True,
+            connections=2,
+        ),
+        revoked=0,
         audit={
             "file": "$STATE/audit.jsonl",
             "problem": None,

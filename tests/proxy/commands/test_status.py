@@ -74,6 +74,21 @@ async def test_what_is_absent_has_no_row(desk: Desk) -> None:
     assert not {"reload", "certificate", "upstream"} & {*names}
 
 
+async def test_the_trust_domain_and_what_is_revoked_have_rows(desk: Desk) -> None:
+    async with running(desk) as stand:
+        from proxy.control.status import LastSeen, status  # noqa: PLC0415 - as above
+
+        found = msgspec.to_builtins(status(stand.sources, LastSeen(stand.metrics)))
+    found |= {"identity": {"trust_domain": "a.example", "issuer": False}, "revoked": 2}
+    rows = dict(cli_status._lines(found))
+    assert rows["trust domain"] == "a.example; the issuer starts when it is needed"
+    assert rows["revoked"].startswith("2; ")
+    found["identity"]["issuer"] = True
+    assert dict(cli_status._lines(found))["trust domain"] == "a.example; the issuer runs"
+    found |= {"identity": None, "revoked": 0}
+    assert not {"trust domain", "revoked"} & dict(cli_status._lines(found)).keys()
+
+
 @pytest.mark.parametrize("command", ["status", "reload"])
 def test_without_an_appliance_it_ends_with_4(desk: Desk, command: str) -> None:
     found = desk.run(command)
