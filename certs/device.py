@@ -23,6 +23,7 @@ from certs.errors import CertsError, KeystoreError
 from certs.unreadable import UNREADABLE
 
 KEY, CHAIN, BUNDLE = "svid.key", "svid.pem", "bundle.pem"
+_MOST_CERTIFICATES = 64  # of an answer: each is tried as the issuer of each; ours has four
 # What the library raises for DER that is none of what is wanted.
 
 
@@ -83,14 +84,18 @@ def read_message(octets: bytes) -> tuple[bytes, ...]:
         found = pkcs7.load_der_pkcs7_certificates(octets)
     except (x509.ExtensionNotFound, *UNREADABLE):
         raise AnswerError("the server's answer has no certificates: is it an EST server?") from None
+    if len(found) > _MOST_CERTIFICATES:
+        raise AnswerError(f"the server's answer has more than {_MOST_CERTIFICATES} certificates")
     return tuple(each.public_bytes(serialization.Encoding.DER) for each in found)
 
 
-def store(folder: Path, certificates: Sequence[bytes]) -> Enrolled:
+def store(folder: Path, certificates: Sequence[bytes], spiffe_id: str = "") -> Enrolled:
     """Write the chain and the roots that are among `certificates` (DER, in any order).
 
+    `spiffe_id` is the name that was asked for, where one was.
+
     Raises:
-        AnswerError: none of them is for the device's key, or its chain has no root.
+        AnswerError: none of them is for the device's key or has this name, or its chain no root.
         KeystoreError: they cannot be written; what was there stands.
     """
     try:
@@ -99,6 +104,8 @@ def store(folder: Path, certificates: Sequence[bytes]) -> Enrolled:
         enrolled = _enrolled(chain[0])
     except (x509.ExtensionNotFound, *UNREADABLE):
         raise AnswerError("the server's answer has a certificate that cannot be read") from None
+    if not enrolled.spiffe_id.isprintable() or spiffe_id not in {"", enrolled.spiffe_id}:
+        raise AnswerError("the server's answer is a certificate of another name than was asked for")
     with files.locked(folder):
         files.write(folder, BUNDLE, _pem(roots))
         files.write(folder, CHAIN, _pem(chain))

@@ -34,14 +34,14 @@ def signing(generations: Sequence[Generation], now: float) -> Generation | None:
 def due(record: Record, now: float) -> tuple[What, ...]:
     """Return what needs a next generation, in the order in which they are to be made."""
     root = signing(record.roots, now)
-    is_root_due = now >= record.roots[-1].renew_at
-    latest = record.intermediates[-1]
+    is_root_due = now >= _latest(record.roots, now).renew_at
+    latest = _latest(record.intermediates, now)
     # A new root that signs has no intermediate yet; nor has one that replaces a root that ended.
     lacks = is_root_due if root is None else latest.issuer != root.id
     found: list[tuple[What, bool]] = [
         ("root", is_root_due),
         ("intermediate", lacks or now >= latest.renew_at),
-        ("jwt", now >= record.jwt_keys[-1].renew_at),
+        ("jwt", now >= _latest(record.jwt_keys, now).renew_at),
     ]
     return tuple(what for what, is_due in found if is_due)
 
@@ -55,6 +55,12 @@ def pruned(record: Record, now: float) -> Record:
     began = 0 if newest is None else newest.signs_from
     roots = tuple(each for each in record.roots if each.id in needed or each.signs_from >= began)
     return Record(record.trust_domain, record.sequence, roots, intermediates, jwt_keys)
+
+
+def _latest(generations: Sequence[Generation], now: float) -> Generation:
+    """Return the last that has begun: what a clock that was ahead has made replaces nothing yet."""
+    begun = [each for each in generations if each.not_before <= now]
+    return begun[-1] if begun else generations[-1]
 
 
 def _kept(

@@ -24,7 +24,7 @@ type Stamp = tuple[int, int, int]
 
 _NONE = (
     "no {} of the trust domain is good at {:%Y-%m-%d %H:%M}: correct the clock; if it is right, "
-    "`sallyport ca rotate`"
+    "`sallyport ca rotate {}`"
 )
 
 
@@ -109,7 +109,7 @@ class TrustDomain:
         who = workload_id(spiffe_id, self.name)
         found = signing(self._record.jwt_keys, now.timestamp())
         if found is None:
-            raise IssueError(_NONE.format("JWT key", now))
+            raise IssueError(_NONE.format("JWT key", now, "jwt"))
         return make_jwt(who, audience, now, ttl_s, found.id, self._jwt_keys[found.id])
 
     def check_jwt(
@@ -171,7 +171,7 @@ class TrustDomain:
     def _signing(self, now: dt.datetime) -> Generation:
         found = signing(self._record.intermediates, now.timestamp())
         if found is None:
-            raise IssueError(_NONE.format("intermediate", now))
+            raise IssueError(_NONE.format("intermediate", now, "intermediate"))
         return found
 
 

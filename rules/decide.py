@@ -375,7 +375,10 @@ def _endpoint_denies(app: AppIndex, facts: Endpoint) -> Iterator[DenyRule]:
 
 
 def _reaches(rule: AllowRule, facts: Endpoint) -> bool:
-    is_port = facts.port is None or rule.dials(facts.port)
+    if facts.asked is not None:  # what allows the port that is dialled says nothing of this one
+        is_port = rule.upgrade is not None and facts.asked in rule.ports
+    else:
+        is_port = facts.port is None or facts.port in rule.ports
     rtype = A if facts.address.version == 4 else AAAA
     return is_port and (facts.name is None or rtype in rule.types)
 

@@ -177,13 +177,16 @@ def _type(types: Collection[int] | None, rtype: int) -> str:
 
 
 def _port(rule: AllowRule | DenyRule, facts: Connect | Endpoint | Request) -> str:
-    if rule.ports is None or facts.port in rule.ports:
+    port = facts.port
+    if isinstance(facts, Endpoint) and isinstance(rule, AllowRule) and facts.asked is not None:
+        port = facts.asked
+        if rule.upgrade is None:
+            return f"it does not say https_upgrade, by which port {facts.port} is dialled"
+    if rule.ports is None or port in rule.ports:
         return ""
-    if facts.port is None:
+    if port is None:
         return "it waits until the port is known" if isinstance(rule, DenyRule) else ""
-    if isinstance(facts, Endpoint) and isinstance(rule, AllowRule) and rule.dials(facts.port):
-        return ""
-    return f"port {facts.port} is not in {_shown(sorted(rule.ports))}"
+    return f"port {port} is not in {_shown(sorted(rule.ports))}"
 
 
 def _address(rule: AllowRule | DenyRule, facts: Connect | Endpoint | Request, zones: Zones) -> str:

@@ -51,8 +51,9 @@ class Connect(Struct, frozen=True):
 class Endpoint(Struct, frozen=True):
     """May this address stand for this name?
 
-    `name` is the asked name, never a chain target; None for a literal.  `port` is None on the
-    DNS plane, where it fits any.  `own_listener`: a socket of ours accepts there.
+    `name` is the asked name, never a chain target; None for a literal.  `port` is the one that is
+    dialled, None on the DNS plane, where it fits any; `asked` is the one that was asked for, where
+    `https_upgrade` dials another.  `own_listener`: a socket of ours accepts there.
     `own_interface`: an interface of this host holds the address.
     """
 
@@ -62,6 +63,7 @@ class Endpoint(Struct, frozen=True):
     port: int | None
     own_listener: bool = False
     own_interface: bool = False
+    asked: int | None = None
 
 
 class Request(Struct, frozen=True):

@@ -12,7 +12,7 @@ from enum import IntEnum
 from msgspec import Struct
 
 from rules.address import Network
-from rules.decision import Refuse, UpgradeTls, upgraded_port
+from rules.decision import Refuse, UpgradeTls
 from rules.path import PathGlob
 from rules.pattern import HostPattern
 
@@ -48,12 +48,6 @@ class AllowRule(Struct, frozen=True, gc=False):
     require: Requirements = Requirements()
     from_pack: bool = False
     upgrade: UpgradeTls | None = None
-
-    def dials(self, port: int) -> bool:
-        """Return whether `port` may be dialled: one that is listed, or what one is upgraded to."""
-        if port in self.ports or self.upgrade is None:
-            return port in self.ports
-        return any(upgraded_port(each) == port for each in self.ports)
 
 
 class DenyRule(Struct, frozen=True, gc=False):

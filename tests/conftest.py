@@ -5,8 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.internet import Internet
+
+# A busy machine is no counterexample: how long an example takes is a benchmark's to say.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 REPORT = pytest.StashKey[list[str]]()
 

@@ -5,6 +5,7 @@ revoked comes back by it: what was known stays in force, is written again where 
 and `problem` says so for as long as that fails.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,8 @@ class LiveRevocations(LiveFile):
             self.revocations.use((*self.revocations.all(), known), is_ours=True)
         async with self._changing:
             if self._unwritten:
+                # The first time this loads SQLite, which takes longer than a query may wait.
+                await asyncio.to_thread(self._file)
                 await self._read()
         if known.key in self._unwritten:
             raise BindError(f"{value} is revoked, but only until we end: {self.problem}")

@@ -37,7 +37,7 @@ from proxy.commands.say import (
 from proxy.commands.tokens import TokensOf, write_json
 from proxy.config import Settings
 from proxy.control.client import ControlError, NotRunningError
-from proxy.control.revocations import RevocationView, restore_meant, shown
+from proxy.control.revocations import WHY_CHARACTERS, RevocationView, restore_meant, shown
 from proxy.errors import BindError, ConfigError
 from proxy.reload.files import public_suffixes, read_rules
 from rules.errors import RuleSyntaxError
@@ -65,6 +65,7 @@ def revoke(  # noqa: PLR0913 - one argument an option
 ) -> None:
     """Let an app, SPIFFE ID, certificate or token count for nothing, and cut what it has open."""
     settings = settings_of(config, None, state, system=system)
+    _check_words(what, why)
     content = {"what": what, "kind": kind, "why": why}
     answer = _ask(settings, "POST", "/revocations", content)
     made = _revoked_here(settings, what, kind, why) if answer is None else _views(answer)
@@ -118,6 +119,12 @@ def revoked(
         by = str(each.by_uid) if each.by_uid >= 0 else ""
         table.add_row(each.kind, Text(each.value), each.at, by, Text(printable(each.why)))
     Console(soft_wrap=True).print(table)
+
+
+def _check_words(*words: str) -> None:
+    for each in words:
+        if len(each) > WHY_CHARACTERS or any("\ud800" <= one <= "\udfff" for one in each):
+            fail(f"WHAT and --why are UTF-8, of {WHY_CHARACTERS} characters at most", EXIT_FINDINGS)
 
 
 def _revoked_here(

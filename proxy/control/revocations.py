@@ -20,7 +20,7 @@ from proxy.control.identity import Recorder
 from proxy.errors import ConfigError
 from proxy.tokens.live import LiveTokens
 
-_WHY_CHARACTERS = 1024  # of an admin's words; an audit line is bounded as well
+WHY_CHARACTERS = 1024  # of an admin's words; an audit line is bounded as well
 
 
 class Cut(Struct, frozen=True):
@@ -96,8 +96,8 @@ class RevocationRoutes:
 
     async def _revoke(self, asked: Asked) -> object:
         wanted = read_content(asked.content, RevocationWanted)
-        if len(wanted.why) > _WHY_CHARACTERS:
-            raise RefusedError(400, f"`why` has {_WHY_CHARACTERS} characters at most")
+        if len(wanted.why) > WHY_CHARACTERS:
+            raise RefusedError(400, f"`why` has {WHY_CHARACTERS} characters at most")
         revoking = self._there()
         kind, value = meant(wanted.what, wanted.kind, revoking.apps())
         if kind == "token":

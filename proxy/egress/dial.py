@@ -48,6 +48,7 @@ def endpoint(
     `port` is the one that is dialled, if that is another than the one that was asked for.
     """
     host, own = connect.host, context.own
+    asked = connect.port if port not in {None, connect.port} else None
     port = port or connect.port
     return Endpoint(
         connect.principal,
@@ -56,6 +57,7 @@ def endpoint(
         port,
         own.is_listener(address, port),
         own.is_interface(address),
+        asked,
     )
 
 

@@ -6,9 +6,12 @@ and is kept until half of its life is over; its private key is in no other place
 """
 
 import asyncio
+import errno
 import os
 import ssl
-from collections.abc import Awaitable, Callable
+import stat
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import assert_never
 
@@ -31,6 +34,9 @@ from rules.decision import (
 
 ALPN = ("http/1.1",)  # RFC 7301; RFC 9112: what we speak to origins
 REVOKED = Decision(Verdict.DENY, Reason.REVOKED)
+
+_FILE_OCTETS = 1 << 20  # a chain of hundreds; the configuration of Kubernetes holds as much
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 _NEVER = float("inf")
 _AGAIN_S = 30.0  # between attempts to renew what is still valid; SPIRE's agent retries in 5 to 60
@@ -190,7 +196,9 @@ def _context(anchors: Path | None) -> ssl.SSLContext:
 def _with_files(anchors: Path | None, certificate: FileCertificate) -> ssl.SSLContext:
     context = _context(anchors)
     try:
-        context.load_cert_chain(certificate.cert, certificate.key, _no_passphrase)
+        # OpenSSL would wait for who writes to a FIFO, and hold a thread for ever.
+        with _kept(_content(certificate.cert)) as chain, _kept(_content(certificate.key)) as key:
+            context.load_cert_chain(chain, key, _no_passphrase)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         words = error.strerror if isinstance(error, OSError) else str(error)
         raise _blame(f"client_certificate {certificate.cert}: {words}") from None
@@ -199,14 +207,30 @@ def _with_files(anchors: Path | None, certificate: FileCertificate) -> ssl.SSLCo
 
 def _with_svid(anchors: Path | None, signed: Signed) -> ssl.SSLContext:
     context = _context(anchors)
-    # OpenSSL's Python takes a chain and a key from files only: this one is on no disk.
-    with os.fdopen(os.memfd_create("svid", os.MFD_CLOEXEC), "wb", buffering=0) as file:
-        file.write(f"{signed.chain}\n{signed.key}".encode())
+    with _kept(f"{signed.chain}\n{signed.key}".encode()) as file:
         try:
-            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
+            context.load_cert_chain(file)
         except ssl.SSLError as error:
             raise _blame(f"the issuer's SVID cannot be used: {error.reason}") from None
     return context
+
+
+@contextmanager
+def _kept(octets: bytes) -> Iterator[str]:
+    """Yield a file that is on no disk: OpenSSL's Python takes a chain and a key from files only."""
+    with os.fdopen(os.memfd_create("svid", os.MFD_CLOEXEC), "wb", buffering=0) as file:
+        file.write(octets)
+        yield f"/proc/self/fd/{file.fileno()}"
+
+
+def _content(path: str) -> bytes:
+    with os.fdopen(os.open(path, _READ), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "no regular file")
+        octets = file.read(_FILE_OCTETS + 1)
+    if len(octets) > _FILE_OCTETS:
+        raise OSError(errno.EFBIG, f"over {_FILE_OCTETS} octets")
+    return octets
 
 
 def _no_passphrase() -> str:

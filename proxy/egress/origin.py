@@ -132,11 +132,13 @@ class OriginConnection(asyncio.Protocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        if self.receiver is None:
-            self.early = data  # octets that nobody asked for: a response to smuggle in
-            self.transport.abort()
-        else:
+        if self.receiver is not None:
             self.receiver.receive(data)
+        elif self.rested or self.transport.is_closing():
+            self.transport.abort()  # octets that nobody asked for: a response to smuggle in
+        else:  # dialled a moment ago, for a tunnel perhaps, where the server may speak first
+            self.early += data
+            self.transport.pause_reading()
 
     @override
     def eof_received(self) -> bool:
@@ -185,6 +187,8 @@ class OriginConnection(asyncio.Protocol):
         if not self._is_brief:
             self._deadlines.discard(self)
         self.receiver = None
+        if self.early:
+            self.transport.resume_reading()
         return self.transport
 
     def come_back(self) -> None:

@@ -28,7 +28,7 @@ from proxy.resolver.doh_answer import (
 from proxy.resolver.doh_request import DohRequest, HttpRefusal, too_long
 from proxy.resolver.hits import Hit, Table
 from proxy.resolver.message import QueryError
-from proxy.resolver.query import Asker, Miss, Resolver
+from proxy.resolver.query import CHANGED, Asker, Miss, Resolver
 from proxy.transport.peer import SocketAddress
 from proxy.wire.credential import read_credential
 from proxy.wire.host import parse_authority
@@ -83,6 +83,7 @@ class Exchange:
         self._authority = _NO_AUTHORITY  # the last that was ours
         self._presented: tuple[bytes, ...] = ()
         self._shown: Principal | Decision
+        self._misses: dict[int, tuple[tuple[bytes, ...], int]] = {}  # what was presented, and when
         self._identify()
         self.begin()
 
@@ -124,6 +125,7 @@ class Exchange:
             return self._turn_away(shown, request, wire)
         reply = self._serve(wire, shown)
         if isinstance(reply, Miss):
+            self._misses[id(reply)] = request.authorization, self._epoch
             return reply
         if reply is None:
             return http_refusal(_NO_QUERY, is_head=is_head)
@@ -132,12 +134,13 @@ class Exchange:
     async def finish(self, miss: Miss) -> Message:
         """Return the answer to a miss."""
         resolver = self._context.resolver
+        presented, epoch = self._misses.pop(id(miss))
         reply = await resolver.finish(miss)
-        if self._chain and self._epoch != self._context.identifier.epoch:
-            self._identify()
-            found = self._ambient
-            if isinstance(found, Decision):  # of a token too: both must name the asker
-                reply = resolver.withdraw(miss, found)
+        if epoch != self._context.identifier.epoch:
+            found = self._who(presented)
+            if found != miss.asker.principal:
+                denial = found if isinstance(found, Decision) else CHANGED
+                reply = resolver.withdraw(miss, denial)
         return Message(reply, fresh_s(reply))
 
     def _serve(self, wire: bytes, principal: Principal) -> bytes | Miss | None:

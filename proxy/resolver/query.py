@@ -41,11 +41,15 @@ from rules.rtype import ANY
 from rules.special import OUR_ZONE
 from rules.suffix import PublicSuffixes
 
-__all__ = ["Asker", "Miss", "Resolver"]
+__all__ = ["CHANGED", "Asker", "Miss", "Resolver"]
 
 logger = logging.getLogger(__name__)
 
 _WHY = f"._why.{OUR_ZONE}"
+CHANGED = Decision(
+    Verdict.DENY, Reason.IDENTITY_UNKNOWN, text="who asked is not that app any more; ask again"
+)
+"""Of an answer whose asker became somebody else while it was looked up."""
 
 
 class Miss(Struct, frozen=True):

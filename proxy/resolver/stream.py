@@ -15,19 +15,16 @@ from proxy.identify import Identifier
 from proxy.limits import Limits
 from proxy.resolver.asker import Asker
 from proxy.resolver.message import STREAM_OCTETS
-from proxy.resolver.query import Miss, Resolver
+from proxy.resolver.query import CHANGED, Miss, Resolver
 from proxy.transport.listen import Listener
 from proxy.transport.peer import SocketAddress
 from proxy.transport.presented import chain_of
 from proxy.wire.framing import Deframer, frame
-from rules.decision import Decision, Reason, Verdict
+from rules.decision import Decision
 from rules.facts import Principal
 
 _TURN = 16  # queries of one connection a turn of the loop: 1 ms in which the others wait
 _HITS = 1024  # the same of queries that were answered within this second
-
-
-_CHANGED = Decision(Verdict.DENY, Reason.GENERATION_CHANGED)
 
 
 class DnsStream(asyncio.Protocol, ABC):
@@ -194,8 +191,10 @@ class DnsStream(asyncio.Protocol, ABC):
         reply = await self._resolver.finish(miss)
         if self._transport.is_closing():
             return
-        if self._epoch != self._identifier.epoch and self._identify() != miss.asker.principal:
-            reply = self._resolver.withdraw(miss, self._denial or _CHANGED)
+        if self._epoch != self._identifier.epoch:
+            self._identify()
+        if self._asker.principal != miss.asker.principal:  # whoever noticed it first
+            reply = self._resolver.withdraw(miss, self._denial or CHANGED)
         self._transport.write(frame(reply))
 
     def _done(self, task: asyncio.Task[None]) -> None:

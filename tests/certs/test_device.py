@@ -54,6 +54,22 @@ def test_the_key_is_made_once_and_is_ours_alone(folder: Path) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
+def test_an_answer_with_another_name_than_was_asked_for_is_not_kept(
+    domain: TrustDomain, folder: Path
+) -> None:
+    got = answer(domain, folder)
+    with pytest.raises(AnswerError, match="another name"):
+        store(folder, got, "spiffe://desk.example/agent/other")
+    assert read_enrolled(folder) is None
+    assert store(folder, got, ID).spiffe_id == ID
+
+
+def test_an_answer_of_very_many_certificates_is_refused(domain: TrustDomain) -> None:
+    """Each would be tried as the issuer of each: a server could keep a device busy for hours."""
+    with pytest.raises(AnswerError, match="more than 64"):
+        read_message(certs_only(domain.anchors * 65))
+
+
 def test_what_was_got_is_kept_as_files_that_clients_take(domain: TrustDomain, folder: Path) -> None:
     enrolled = store(folder, answer(domain, folder))
     assert enrolled == read_enrolled(folder)

@@ -123,3 +123,18 @@ def test_pruning_keeps_what_signs_and_is_done_at_once(
 @pytest.mark.parametrize("now", [0, 1000, 1500, LIFE // 2])
 def test_pruning_changes_no_number(now: int) -> None:
     assert pruned(record(), now) == record()
+
+
+def test_what_a_clock_that_was_ahead_has_made_replaces_nothing_until_its_time() -> None:
+    ahead = 10 * LIFE
+    keys = (made("j", 0), made("ahead", ahead))
+    roots, below = (made("r", 0), made("r2", ahead)), (made("i", 0, issuer="r"),)
+    found = record(roots, (*below, made("i2", ahead, issuer="r2")), keys)
+    assert due(found, LIFE * 2 / 3 - 1) == ()
+    assert due(found, LIFE * 2 / 3) == ("root", "intermediate", "jwt")
+    assert due(found, ahead + 1) == ()
+
+
+def test_nothing_is_due_before_anything_has_begun() -> None:
+    keys = record((made("r", 100),), (made("i", 100, issuer="r"),), (made("j", 100),))
+    assert due(keys, 99) == ()

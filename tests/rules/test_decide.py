@@ -909,20 +909,44 @@ def test_a_connect_is_told_of_every_allow_that_may_decide_a_request() -> None:
 
 def test_the_port_that_is_dialled_is_asked_for_and_no_other() -> None:
     rules = index(allow("a.org", ports=[80], upgrade=UPGRADE))
-    assert decide(rules, endpoint("a.org", "8.8.8.8", 443)).verdict is ALLOW
-    assert reason(rules, endpoint("a.org", "8.8.8.8", 444)) is Reason.ADDRESS_NOT_ALLOWED
-    own = endpoint("a.org", "8.8.8.8", 443, own_listener=True)
+    assert decide(rules, endpoint("a.org", "8.8.8.8", 443, asked=80)).verdict is ALLOW
+    for asked in (None, 81):
+        other = endpoint("a.org", "8.8.8.8", 443, asked=asked)
+        assert reason(rules, other) is Reason.ADDRESS_NOT_ALLOWED
+    own = endpoint("a.org", "8.8.8.8", 443, own_listener=True, asked=80)
     assert reason(rules, own) is Reason.ADDRESS_NOT_ALLOWED
     assert reason(rules, connect("a.org", 443)) is Reason.PORT_NOT_ALLOWED
     assert reason(rules, request("a.org", port=443)) is Reason.PORT_NOT_ALLOWED
 
 
+@pytest.mark.parametrize("wide", ["a.org", "*.org"])
+@pytest.mark.parametrize("is_inside", [False, True])
+def test_what_is_upgraded_and_what_is_dialled_as_it_is_share_no_addresses(
+    wide: str, *, is_inside: bool
+) -> None:
+    """threats.md, "Between name and address": port 80 of a rule gives no right to port 443.
+
+    Nor does a rule of port 443 say whither a request to port 80 goes on.
+    """
+    networks = ["10.1.2.0/24"]
+    upgraded, tunnelled = ((), networks) if is_inside else (networks, ())
+    rules = index(
+        allow("a.org", id="up", ports=[80], addresses=upgraded, upgrade=UPGRADE),
+        allow(wide, id="tunnel", ports=[443], addresses=tunnelled),
+    )
+    assert decide(rules, endpoint("a.org", "8.8.8.8", 443)).rule == "tunnel"
+    assert decide(rules, endpoint("a.org", "8.8.8.8", 443, asked=80)).rule == "up"
+    inside = {asked: decide(rules, endpoint("a.org", "10.1.2.3", 443, asked=asked)).verdict is ALLOW
+              for asked in (None, 80)}  # fmt: skip
+    assert inside == {None: is_inside, 80: not is_inside}
+
+
 def test_a_deny_of_the_port_that_is_dialled_wins() -> None:
     rules = index(allow("a.org", ports=[80], upgrade=UPGRADE), deny("a.org", ports=[443]))
-    assert reason(rules, endpoint("a.org", "8.8.8.8", 443)) is Reason.RULE
+    assert reason(rules, endpoint("a.org", "8.8.8.8", 443, asked=80)) is Reason.RULE
 
 
 def test_a_literal_is_upgraded_too() -> None:
     rules = index(allow(addresses=["192.0.2.0/24"], ports=[80], upgrade=UPGRADE))
     assert obligations(rules, request("192.0.2.1", port=80)) == (UPGRADE,)
-    assert decide(rules, endpoint(None, "192.0.2.1", 443)).verdict is ALLOW
+    assert decide(rules, endpoint(None, "192.0.2.1", 443, asked=80)).verdict is ALLOW

@@ -295,8 +295,17 @@ def test_says_that_nothing_but_upgraded_requests_passes_a_connect() -> None:
 
 def test_a_rule_that_upgrades_fits_the_port_that_is_dialled_for_it() -> None:
     rules = index(allow("a.org", ports=[80], upgrade=UpgradeTls()))
-    (step, last) = explain(rules, endpoint("a.org", "8.8.8.8", 443))
+    (step, last) = explain(rules, endpoint("a.org", "8.8.8.8", 443, asked=80))
     assert (step.matched, last.matched) == (True, True)
-    (step, last) = explain(rules, endpoint("a.org", "8.8.8.8", 444))
-    assert step.why == "port 444 is not in [80]"
+    (step, last) = explain(rules, endpoint("a.org", "8.8.8.8", 443))
+    assert step.why == "port 443 is not in [80]"
+    (step, last) = explain(rules, endpoint("a.org", "8.8.8.8", 443, asked=81))
+    assert step.why == "port 81 is not in [80]"
+    assert not last.matched
+
+
+def test_a_rule_that_does_not_upgrade_says_nothing_of_what_is_upgraded() -> None:
+    rules = index(allow("a.org", ports=[80, 443]))
+    (step, last) = explain(rules, endpoint("a.org", "8.8.8.8", 443, asked=80))
+    assert step.why == "it does not say https_upgrade, by which port 443 is dialled"
     assert not last.matched

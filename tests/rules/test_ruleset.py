@@ -2,9 +2,8 @@
 
 import pytest
 
-from rules.decision import Refuse, UpgradeTls
+from rules.decision import Refuse
 from rules.ruleset import App, DenyRule, IdentityLine, Level, Requirements, Ruleset
-from tests.rules.written import allow
 
 
 @pytest.mark.parametrize(
@@ -37,20 +36,3 @@ def test_an_app_without_rules_requires_and_allows_nothing() -> None:
 def test_a_deny_with_nothing_written_restricts_nothing() -> None:
     rule = DenyRule("f:1", None)
     assert {getattr(rule, name) for name in rule.__struct_fields__} == {"f:1", None, ""}
-
-
-@pytest.mark.parametrize(
-    ("ports", "upgrade", "dialled"),
-    [
-        ((80,), None, {80}),
-        ((80,), UpgradeTls(), {80, 443}),
-        ((81,), UpgradeTls(), {81}),
-        ((80, 8443), UpgradeTls(), {80, 443, 8443}),
-        ((443,), UpgradeTls(), {443}),
-    ],
-)
-def test_a_rule_dials_its_ports_and_what_they_are_upgraded_to(
-    ports: tuple[int, ...], upgrade: UpgradeTls | None, dialled: set[int]
-) -> None:
-    rule = allow("a.org", ports=ports, upgrade=upgrade)
-    assert {port for port in (80, 81, 443, 8443) if rule.dials(port)} == dialled

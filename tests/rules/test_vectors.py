@@ -54,7 +54,9 @@ def fact_of(fact: dict[str, Any]) -> Facts:
             return connect(fact["host"], fact["port"], who)
         case "endpoint":
             own = {key: fact.get(key, False) for key in ("own_listener", "own_interface")}
-            return endpoint(fact.get("name"), fact["address"], fact.get("port"), who, **own)
+            asked = fact.get("asked")
+            ports = fact.get("port"), who
+            return endpoint(fact.get("name"), fact["address"], *ports, **own, asked=asked)
         case _:
             path = normal_path(fact["path"])
             return request(fact["host"], path, fact["method"], fact["port"], who)

@@ -133,10 +133,11 @@ def endpoint(
     *,
     own_listener: bool = False,
     own_interface: bool = False,
+    asked: int | None = None,
 ) -> Endpoint:
-    """Return the fact."""
-    asked = parse(name) if name is not None else None
-    return Endpoint(who, asked, parse_address(address), port, own_listener, own_interface)
+    """Return the fact; `asked` is the port that is upgraded to `port`."""
+    of = parse(name) if name is not None else None
+    return Endpoint(who, of, parse_address(address), port, own_listener, own_interface, asked)
 
 
 def request(

@@ -5,6 +5,7 @@ import ssl
 
 import pytest
 
+from proxy.certificates import trust as module
 from proxy.certificates.trust import ANCHORS, TrustBundles
 from proxy.errors import ConfigError
 from tests.certs.forgery import Forger
@@ -84,3 +85,16 @@ def test_intermediates_are_known_and_not_believed(forgers: tuple[Forger, Forger]
         trust.complete("no PEM")
     assert trust.complete("")
     assert trust.store == (root,)
+
+
+def test_anchors_of_all_trust_domains_have_one_bound(
+    forgers: tuple[Forger, Forger], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """threats.md, "Resources": each costs the loop time for each context that is made anew."""
+    desk, far = forgers
+    monkeypatch.setattr(module, "ANCHORS", 1)
+    trust = TrustBundles()
+    trust.use({"desk.example": desk.anchors, "again.example": desk.anchors})  # it is one
+    with pytest.raises(ConfigError, match=r"far\.example there are 2 anchors, and 1 at most"):
+        trust.use({"desk.example": desk.anchors, "far.example": far.anchors})
+    assert trust.trust_domains == {"desk.example", "again.example"}

@@ -92,6 +92,8 @@ def test_a_token_is_revoked_by_its_id(desk: Desk) -> None:
         (("revoke", "codr"), "--kind app"),
         (("revoke", "coder", "--kind", "person"), "one of spiffe-id"),
         (("revoke", "coder.7"), "coder.7"),
+        (("revoke", "coder", "--why", "\udcff"), "UTF-8"),
+        (("revoke", "coder", "--why", "x" * 1025), "1024 characters"),
         (("restore", "coder"), "not revoked"),
         (("restore", "spiffe://nobody/a"), "sallyport revoked"),
     ],

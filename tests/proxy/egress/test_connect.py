@@ -19,6 +19,7 @@ from rules.decision import Decision, Reason, Verdict
 from rules.ruleset import AllowRule
 from tests.proxy.egress.hellos import client_context, hello
 from tests.proxy.egress.world import (
+    LOCAL,
     LOOPBACK,
     Origin,
     Peer,
@@ -104,6 +105,21 @@ async def test_octets_behind_a_refused_connect_are_no_request(tmp_path: Path) ->
         reply = await client.reply()
         assert (reply.status, reply.field("connection")) == (403, "close")
         assert await client.rest() == b""
+
+
+async def test_a_server_of_several_addresses_may_speak_first(tmp_path: Path) -> None:
+    """SSH and SMTP: the greeting comes while the addresses still race (RFC 8305)."""
+
+    async def script(reader: StreamReader, writer: StreamWriter) -> None:
+        writer.write(b"220 hello\r\n")
+        writer.write(await reader.readexactly(4))
+
+    async with Origin(script).running() as origin, opened(tmp_path, tunnel_to(origin)) as world:
+        world.names.table["example.com"] = [LOCAL, "127.0.0.2"]
+        client = await established(world, f"example.com:{origin.port}")
+        assert await client.exactly(11) == b"220 hello\r\n"
+        client.send(b"ehlo")
+        assert await client.exactly(4) == b"ehlo"
 
 
 @pytest.mark.parametrize(

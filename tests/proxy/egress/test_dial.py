@@ -5,10 +5,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from proxy.egress import dial as dialling
 from proxy.egress.dial import (
     KnownDial,
     Undialled,
@@ -117,6 +119,30 @@ async def test_begins_the_next_attempt_while_one_hangs(tmp_path: Path) -> None:
             connection = await dial(world.egress, errand_to(port), BOTH)
             assert isinstance(connection, OriginConnection)
             assert connection.address_text == "127.0.0.1"
+
+
+async def test_an_origin_that_is_gone_before_anybody_uses_it_is_no_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever began a request on it would wait for ever: it tells of its end no second time."""
+
+    async def script(*_: object) -> None:
+        """End at once."""
+
+    async with Origin(script).running() as origin:
+        rule = allow("example.com", ports=[origin.port], addresses=[LOOPBACK])
+        async with opened(tmp_path, rule) as world:
+
+            async def connected(*arguments: Any) -> OriginConnection:
+                made = await attempt(*arguments)
+                await settled(made.transport.is_closing)  # as in the turns that a race takes
+                return made
+
+            attempt = dialling._attempt
+            monkeypatch.setattr(dialling, "_attempt", connected)
+            found = await dial(world.egress, errand_to(origin.port), BOTH)
+            assert isinstance(found, Undialled)
+            assert found.decision.reason is Reason.UPSTREAM_UNREACHABLE
 
 
 async def test_gives_up_after_a_while(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from proxy.metrics import Metrics
 from rules.decision import Decision, FileCertificate, Reason, SvidCertificate, Verdict
 from tests.authority import PrivateAuthority
 from tests.proxy.egress.secured import CODER, OTHER, Domain, svid
-from tests.proxy.egress.world import settled
+from tests.proxy.egress.world import PATIENCE_S, settled
 
 
 class Clock:
@@ -233,6 +234,33 @@ async def test_an_encrypted_key_is_said_and_nobody_is_asked_for_a_passphrase(sta
         )
     )
     assert "the key is encrypted" in (await stand.blame(certificate))[1]
+
+
+def _a_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _too_much(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [(_a_fifo, "no regular file"), (Path.mkdir, "Is a directory"), (_too_much, "over 1048576")],
+)
+@pytest.mark.parametrize("which", ["cert", "key"])
+async def test_what_is_no_file_of_certificates_holds_nobody_up(
+    stand: Stand, which: str, make: Callable[[Path], None], said: str
+) -> None:
+    """A FIFO that nobody writes to would hold its thread until we end, and the end as well."""
+    certificate = files(stand)
+    path = Path(getattr(certificate, which))
+    path.unlink()
+    make(path)
+    async with asyncio.timeout(PATIENCE_S):
+        reason, text = await stand.blame(certificate)
+    assert (reason, said in text) == (Reason.UPSTREAM_TLS, True)
 
 
 async def test_a_key_of_another_certificate_is_said(stand: Stand) -> None:

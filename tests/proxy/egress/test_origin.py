@@ -76,8 +76,16 @@ async def test_hands_octets_to_its_receiver(line: Line) -> None:
 
 
 async def test_octets_for_nobody_end_it(line: Line) -> None:
+    line.connection.rested = True
     line.connection.transport.write(b"GET / HTTP/1.1\r\n\r\n")
     await settled(lambda: line.forgotten == [line.connection])
+
+
+async def test_octets_before_anybody_used_it_are_kept_and_no_more_is_read(line: Line) -> None:
+    line.connection.transport.write(b"GET / HTTP/1.1\r\n\r\n")
+    await settled(lambda: line.connection.early.endswith(b"ok"))
+    assert not line.connection.transport.is_reading()
+    assert line.connection.leave().is_reading()
 
 
 async def test_tells_of_pressure_and_loss(line: Line) -> None:

@@ -184,6 +184,30 @@ async def test_an_answer_under_way_is_not_handed_out_to_a_revoked_asker(tmp_path
             peer.abort()
 
 
+async def test_of_answers_under_way_none_is_handed_out_to_a_revoked_asker(tmp_path: Path) -> None:
+    """The first of them finds out; the others are refused by the same."""
+    async with certified(tmp_path) as it:
+        peer = await it.connect("dot", it.court.forger.good(), "dot")
+        it.meanwhile.append(it.court.revoke)
+        other = dns.message.make_query("example.com", "AAAA", use_edns=0)
+        octets = [query(unique=1), other.to_wire()]
+        peer.send(b"".join(len(each).to_bytes(2) + each for each in octets))
+        for _ in octets:
+            size = int.from_bytes(await peer.exactly(2))
+            reply = dns.message.from_wire(await peer.exactly(size))
+            assert said(reply).startswith("18 sallyport revoked ")
+
+
+async def test_an_answer_under_way_is_not_handed_out_for_a_void_token(tmp_path: Path) -> None:
+    async with certified(tmp_path) as it:
+        peer = await it.connect("doh", None, "http/1.1")
+        tokens = it.identifier._tokens
+        assert tokens is not None
+        it.meanwhile.append(lambda: tokens.use({}, tokens.now()))
+        peer.send(post(query(), f"Authorization: Bearer {SECRET}"))
+        assert said(over_doh(await peer.reply())).startswith("18 sallyport identity-unknown ")
+
+
 async def test_handshakes_are_counted_by_how_they_ended(tmp_path: Path) -> None:
     async with certified(tmp_path) as it:
         peer = await it.connect("dot", None, "dot")
