@@ -147,7 +147,8 @@ class ChannelSocket:
             message, octets = None, str(error).encode()
         if message is None:
             _close_all(fds)
-            self._end(f"not a message of the contract: {octets[:80]!r}")
+            why = f"not a message of the contract: {octets[:80]!r}; restart sallyport, if it was"
+            self._end(f"{why} upgraded while it ran")
             return False
         self._receive(message, fds)
         return True

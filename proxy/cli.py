@@ -51,6 +51,7 @@ from proxy.commands.say import (
 from proxy.commands.status import entry_of
 from proxy.config import Settings
 from proxy.confinement import notes_of, refuse_breaches
+from proxy.doctor.spiffe_lines import with_spiffe_warnings
 from proxy.egress.parent import parse_parent
 from proxy.errors import BindError, ConfigError, PeerError
 from proxy.hardening import close_to_debuggers
@@ -102,7 +103,7 @@ def sallyport(
     key: KeyOption = None,
     ca: CaOption = None,
     *,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback acts
         bool,
         typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True),
     ] = False,
@@ -273,7 +274,7 @@ def _read(settings: Settings) -> RuleFiles:
         settings.rules, 1, public_suffixes(), first_run=False, system=settings.system
     )
     check_listeners(files.loaded.ruleset, settings.listen.agents)
-    return files
+    return with_spiffe_warnings(files, settings.identity)
 
 
 def _show(shown: list[tuple[str, tuple[Step, ...]]]) -> None:

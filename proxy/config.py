@@ -245,6 +245,11 @@ class _Reader:
             key: getattr(default, key) if value is None else self._sockets(f"listen.{key}", value)
             for key, value in asked.items()
         }
+        if self._keys.identity is not None and self._keys.identity.workload_api is not None:
+            for key in ("enroll", "pki"):
+                if found[key]:  # better said than not done
+                    cure = "take it away, or identity.workload_api"
+                    self._problem(f"listen.{key}", "SPIRE issues: nothing is served here", cure)
         kept = {each for key, value in asked.items() if value is None for each in found[key]}
         return Listen(
             **found,

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from certs.errors import SpiffeError
 from certs.profile import LEAST_TTL_S, MOST_TTL_S, SVID_TTL_S
-from certs.spiffe import check_own_trust_domain, check_trust_domain, parse_id
+from certs.spiffe import check_own_trust_domain, check_trust_domain, parse_id, workload_id
 from proxy.config_keys import FederatedKeys, IdentityKeys, OidcKeys
 from proxy.units import read_seconds
 
@@ -63,9 +63,14 @@ def read_identity(keys: IdentityKeys, problem: Callable[[str, str, str], None]) 
         problem("identity.trust_domain", str(error), "write a host name, such as desk.example")
     for at, admin in enumerate(keys.admins or ()):
         try:
-            parse_id(admin)
+            workload_id(admin, parse_id(admin).trust_domain)
         except SpiffeError as error:
             problem(f"identity.admins.{at}", str(error), "write spiffe://TRUST-DOMAIN/PATH")
+    if keys.workload_api is not None:
+        for name in ("federation", "oidc"):
+            if getattr(keys, name):  # better said than not done
+                cure = "take it away, or `workload_api`; SPIRE federates and enrols by itself"
+                problem(f"identity.{name}", "it is of no use where another one issues", cure)
     return IdentitySettings(
         trust_domain=domain,
         svid_ttl_s=_ttl(keys.svid_ttl, problem),

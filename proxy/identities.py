@@ -15,7 +15,7 @@ from proxy.certificates.known import Certificates
 from proxy.certificates.live import LiveRevocations
 from proxy.certificates.revoked import FILE_NAME as REVOKED
 from proxy.certificates.revoked import Kind
-from proxy.certificates.trust import TrustBundles
+from proxy.certificates.trust import TrustBundles, read_anchors
 from proxy.config import Settings
 from proxy.control.admins import Admins
 from proxy.errors import ConfigError
@@ -40,6 +40,7 @@ class Identities:
     def __init__(self, settings: Settings, metrics: Metrics, clock: Clock) -> None:
         limits, state = settings.limits, Path(settings.state)
         self._domain = settings.identity.trust_domain
+        self._federated = frozenset(settings.identity.federation)
         # Where somebody else issues, his roots are believed, and not what we once made.
         self._folder = None if settings.identity.workload_api else state / FOLDER
         self._stamp: tuple[int, int] | None = None
@@ -113,23 +114,23 @@ class Identities:
         await self.revocations.close()
 
     def believe(self, bundles: Mapping[str, str]) -> None:
-        """Believe what the issuer tells: PEM by trust domain, our own among them.
+        """Believe what the issuer tells: PEM by trust domain, our own among them; "": nobody.
 
         Nothing at all is no news: what was believed stays.  So does what was believed of a trust
-        domain whose news cannot be used.  Our own roots are those on the disk, once they were read:
+        domain whose news cannot be used, and of a federated one that is missing: an issuer that has
+        begun anew may not reach it.  Our own roots are those on the disk, once they were read:
         the issuer may not know yet that one is forgotten.
         """
         if not bundles:
             return
-        wanted = {**bundles, **self._own}
+        kept = {name: pem for name, pem in self._bundles.items() if name in self._federated}
+        news = {**self._own, **kept, **bundles, **self._own}  # ours come first
+        wanted = {name: pem for name, pem in news.items() if pem}
         problems: dict[str, str] = {}
         try:
             self.trust.use(wanted)
         except ConfigError:
-            problems = _unusable(wanted)
-            before = {name: self._bundles[name] for name in problems if name in self._bundles}
-            usable = {name: wanted[name] for name in wanted if name not in problems}
-            wanted = {**usable, **before}
+            wanted, problems = _usable(wanted, self._bundles)
             self.trust.use(wanted)
         self._bundles = wanted
         self._note("; ".join(problems.values()))
@@ -167,12 +168,23 @@ class Identities:
         self.problem = problem
 
 
-def _unusable(bundles: Mapping[str, str]) -> dict[str, str]:
-    """Return why bundles cannot be used, of those that cannot: one keeps no other from use."""
-    found = {}
+def _usable(
+    bundles: Mapping[str, str], before: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what can be used of `bundles`, and why the others cannot: none keeps another from it.
+
+    In the place of one that cannot is the one before.  The first ones have the room.
+    """
+    usable: dict[str, str] = {}
+    problems: dict[str, str] = {}
+    known: set[bytes] = set()
     for name, pem in bundles.items():
-        try:
-            TrustBundles().use({name: pem})
-        except ConfigError as error:
-            found[name] = str(error)
-    return found
+        for text in (pem, before.get(name, "")):
+            try:
+                known.update(read_anchors(name, text, known))
+            except ConfigError as error:
+                problems.setdefault(name, str(error))
+            else:
+                usable[name] = text
+                break
+    return usable, problems

@@ -52,6 +52,7 @@ class Cutting:
         self._entropy = entropy
         self._tasks: set[asyncio.Task[object]] = set()
         self._last: asyncio.Task[Cut] | None = None
+        self._trusted = 0  # the epoch of the anchors
 
     async def cut(self) -> Cut:
         """Return what the last revocation cut, once its resets are out."""
@@ -75,10 +76,28 @@ class Cutting:
             self._last = self._begin(since, apps_only=change.kinds == _APPS)
         if generation is not None:
             self._start(sweep(self._context, generation))  # one under way ends with its generation
+        if Kind.SERIAL in change.kinds:
+            self.renew_presented()
         if change.kinds != _APPS:
             self._start(sweep_askers(self._context))
         if not change.is_ours:
             self._start(self._tell_of(change))
+
+    def trusts(self, epoch: int) -> None:
+        """Act on other anchors (`TrustBundles.on_change`); intermediates leave their epoch."""
+        if epoch != self._trusted:
+            self._trusted = epoch
+            self.renew_presented()
+
+    def renew_presented(self) -> None:
+        """Show origins no certificate any more that may be void: rests are ended, new ones fetched.
+
+        Of what is in use the exchange ends first; a revoked app or SPIFFE ID ends it at once.
+        """
+        self._context.identities.forget()
+        for origin in self._context.pool.resting():
+            if origin.key.secure is not None and origin.key.secure.certificate is not None:
+                origin.end()
 
     def token_is_void(self, token: Token) -> None:
         """Act on a token that was revoked, has expired or is gone: `Tokens.on_void`."""

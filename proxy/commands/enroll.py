@@ -66,7 +66,7 @@ def enroll(  # noqa: PLR0913 - one argument an option
         server = open_server(url, ca)
         if not renew and not (keep_fresh and _is_good(place)):
             certificates = _first(server, app, place, spiffe_id, token_file, oidc=oidc)
-            _show(store(place, certificates), place, as_json=as_json)
+            _show(store(place, certificates, spiffe_id), place, as_json=as_json)
         if renew:
             _show(_renewed(server, place), place, as_json=as_json)
         while keep_fresh:
@@ -126,7 +126,8 @@ def _renewed(server: Server, place: Path) -> Enrolled:
     if _now() >= known.not_after:
         fail(f"the certificate in {place} has ended: enrol anew", EXIT_FINDINGS)
     request = make_request(place, known.spiffe_id)
-    return store(place, server.by_certificate(place / CHAIN, place / KEY, request))
+    renewed = server.by_certificate(place / CHAIN, place / KEY, request)
+    return store(place, renewed, known.spiffe_id)
 
 
 def _try_again(server: Server, place: Path) -> None:

@@ -115,6 +115,8 @@ def revoked(
         write_json(views)
         return
     table = Table("kind", "value", "since", "by uid", "why", box=None)
+    for column in table.columns:
+        column.overflow = "fold"  # a value is copied into `restore`: none is cut
     for each in views:
         by = str(each.by_uid) if each.by_uid >= 0 else ""
         table.add_row(each.kind, Text(each.value), each.at, by, Text(printable(each.why)))

@@ -159,7 +159,13 @@ def _make_folder(folder: Path, group: int | None) -> None:
         folder.chmod(0o750)
 
 
-def _check_folder(folder: Path, group: int | None, door: Door) -> None:
+def safe_folder(folder: Path, door: Door) -> Path:
+    """Return the folder that `folder` is, links resolved: nobody but root and we change its place.
+
+    Raises:
+        BindError: others may; what to do.
+        OSError: there is none.
+    """
     real = folder.resolve(strict=True)
     for each in (real, *real.parents):
         found = each.stat()
@@ -172,6 +178,11 @@ def _check_folder(folder: Path, group: int | None, door: Door) -> None:
                 f"{each} is no place for the {door.what}: others may write there;"
                 f" name a path in a folder of your own as {door.key}"
             )
+    return real
+
+
+def _check_folder(folder: Path, group: int | None, door: Door) -> None:
+    real = safe_folder(folder, door)
     if door.is_open:
         _let_through(real, door)
     found = real.stat()

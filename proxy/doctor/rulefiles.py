@@ -8,6 +8,7 @@ from pathlib import Path
 
 from proxy.confinement import AS_ROOT, AS_ROOT_CURE, ROOT, chain, check_system
 from proxy.doctor.patient import Finding, Patient, Severity
+from proxy.doctor.spiffe_lines import with_spiffe_warnings
 from proxy.reload.files import RuleFiles, check_listeners, public_suffixes, read_rules
 from rules.errors import Problem, RuleSyntaxError
 from rules.errors import Severity as RuleSeverity
@@ -101,7 +102,7 @@ def _read(patient: Patient, *, system: bool) -> RuleFiles | None:
         return None
     files = read_rules(settings.rules, 1, public_suffixes(), first_run=False, system=system)
     check_listeners(files.loaded.ruleset, settings.listen.agents)
-    return files
+    return with_spiffe_warnings(files, settings.identity)
 
 
 def _finding(problem: Problem) -> Finding:

@@ -115,6 +115,11 @@ class IdentityContexts:
         # It may have been revoked while the issuer was asked.
         return REVOKED if self.revoked(app, certificate) else held.context
 
+    def forget(self) -> None:
+        """Fetch every SVID anew that is presented from now on."""
+        for certificate in [each for each in self._held if isinstance(each, SvidCertificate)]:
+            del self._held[certificate]
+
     def close(self) -> None:
         """Fetch no more certificates, and forget the keys."""
         for making in list(self._making.values()):

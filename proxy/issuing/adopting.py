@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Callable
 
@@ -69,13 +70,15 @@ class Adopted:
             protocol.abort()
 
     async def _connect(self, protocol: AdoptedProtocol, fd: int) -> None:
+        sock: socket.socket | None = None
         try:
             sock = socket.socket(fileno=fd)
             sock.setblocking(False)
             loop = asyncio.get_running_loop()
             await loop.connect_accepted_socket(lambda: protocol, sock)
-        except OSError as error:
+        except (OSError, RuntimeError, ValueError) as error:  # uvloop's are of all three kinds
             logger.info("connection %d cannot be served: %s", protocol.caller.number, error)
+            os.close(fd) if sock is None else sock.close()
             self._ended(protocol)
 
     def _ended(self, protocol: AdoptedProtocol) -> None:

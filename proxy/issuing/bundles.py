@@ -6,10 +6,13 @@ import msgspec
 from msgspec import Struct
 
 from certs.bundle import Bundle, parse_bundle
+from certs.errors import SpiffeError
 from certs.jwks import JWT_SVID
 from certs.trust_domain import TrustDomain
 from proxy.channel import Trust
 from proxy.issuing.caller import Watched
+
+MOST_PEM_OCTETS = 98304  # of all bundles together: half of `channel_socket.MOST_OCTETS`
 
 
 class _Key(Struct):
@@ -45,15 +48,16 @@ class Bundles(Watched):
         """Take the bundle of another trust domain, as SPIFFE JWKS or PEM.
 
         Raises:
-            SpiffeError: it is none; the one before stays.
+            SpiffeError: it is none, or all are too large together; the one before stays.
         """
         known = self._others.get(trust_domain)
         if known is not None and self._octets.get(trust_domain) == octets:
-            self._mended(trust_domain)
+            self.note(trust_domain, "")
             return known
         bundle = parse_bundle(octets, trust_domain)
         if known is not None and 0 < bundle.sequence < known.sequence:
             return known  # Trust Domain and Bundle, section 4.1.3: it is older than what we have
+        self._check_room(trust_domain, bundle.pem)
         self._others[trust_domain], self._octets[trust_domain] = bundle, octets
         self._problems.pop(trust_domain, None)
         jwks = _jwt_keys(octets) if bundle.jwt_keys else b""
@@ -62,9 +66,21 @@ class Bundles(Watched):
 
     def failed(self, trust_domain: str, problem: str) -> None:
         """Remember what is wrong with a bundle; the one before is believed further."""
-        if self._problems.get(trust_domain) != problem:
-            self._problems[trust_domain] = problem
-            self._stirred()
+        self.note(trust_domain, problem)
+
+    def note(self, what: str, problem: str) -> bool:
+        """Tell of a problem, or with "" that it has passed; return whether that is news.
+
+        `what` is a trust domain, or what can be the name of none.
+        """
+        if self._problems.get(what, "") == problem:
+            return False
+        if problem:
+            self._problems[what] = problem
+        else:
+            del self._problems[what]
+        self._say()
+        return True
 
     @property
     def anchors(self) -> dict[str, tuple[bytes, ...]]:
@@ -88,17 +104,25 @@ class Bundles(Watched):
 
     @property
     def trust(self) -> Trust:
-        """What the appliance is told."""
-        return Trust(dict(self._pem), "; ".join(self._problems.values()))
+        """What the appliance is told: "" is a bundle whose roots were taken back.
+
+        What was not had yet is left out: after a restart of ours the appliance believes it further.
+        """
+        withdrawn = dict.fromkeys(self._others.keys() - self._pem.keys(), "")
+        return Trust({**self._pem, **withdrawn}, "; ".join(self._problems.values()))
 
     def tell(self, tell: Callable[[Trust], object]) -> None:
         """Call `tell` with what the appliance is told, now and at each change."""
         self._tell = tell
         tell(self.trust)
 
-    def _mended(self, trust_domain: str) -> None:
-        if self._problems.pop(trust_domain, None) is not None:
-            self._stirred()
+    def _check_room(self, trust_domain: str, pem: str) -> None:
+        others = (len(each) for name, each in self._pem.items() if name != trust_domain)
+        if pem and sum(others, len(pem)) > MOST_PEM_OCTETS:
+            raise SpiffeError(
+                f"with the {len(pem)} octets (PEM) of {trust_domain} all bundles have more than "
+                f"{MOST_PEM_OCTETS}: have it keep fewer roots, or federate with fewer"
+            )
 
     def _take(self, name: str, anchors: tuple[bytes, ...], pem: str, jwks: bytes) -> None:
         if anchors:
@@ -115,6 +139,9 @@ class Bundles(Watched):
     def _stirred(self) -> None:
         self.version += 1
         self.stir()
+        self._say()
+
+    def _say(self) -> None:
         if self._tell is not None:
             self._tell(self.trust)
 

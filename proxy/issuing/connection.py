@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 _PREFIX_OCTETS = 5  # gRPC over HTTP2, Length-Prefixed-Message: a flag and four octets of length
 _FRAMES_A_REPLY = 2  # times its credit: gRPC's C core resets, pings and updates two windows
+_TURN_OCTETS = 512  # of a connection at once: 40 of the least frames, one call as clients make them
 _WINDOW_OCTETS = 65535  # RFC 9113, section 6.9.2: what every peer begins with; grpclib's is 4 MiB
 _CONFIGURATION = Configuration(
     http2_connection_window_size=_WINDOW_OCTETS, http2_stream_window_size=_WINDOW_OCTETS
@@ -164,8 +165,9 @@ class BoundedProcessor(EventsProcessor):
             self.connection.stream_close_waiter.set()
 
     def _is_useful(self, event: Event) -> bool:
-        if isinstance(event, DataReceived):
-            return bool(event.data)
+        if isinstance(event, DataReceived):  # the first of a call is a part of it
+            stream = self.streams.get(event.stream_id)
+            return bool(event.data) and stream is not None and not stream.data_received
         return isinstance(event, RequestReceived | StreamEnded | TrailersReceived)
 
     def _spent(self) -> bool:
@@ -194,7 +196,8 @@ class AdoptedProtocol(H2Protocol):
         self.calls = 0
         self._bound = bound
         self._ended = ended
-        self._transport: asyncio.WriteTransport | None = None
+        self._transport: asyncio.Transport | None = None
+        self._unread = bytearray()  # no more than the loop reads at once
 
     @override
     def connection_made(self, transport: Any) -> None:
@@ -204,11 +207,32 @@ class AdoptedProtocol(H2Protocol):
 
     @override
     def connection_lost(self, exc: BaseException | None) -> None:
+        self._unread.clear()
         super().connection_lost(exc)
         self._ended(self)
 
     @override
     def data_received(self, data: bytes) -> None:
+        """Take a little in each turn of the loop: a flood of frames is not to hold up others."""
+        if len(data) <= _TURN_OCTETS:
+            self._take(data)
+            return
+        self._unread += data
+        if self._transport is not None:
+            self._transport.pause_reading()
+        self._take_on()
+
+    def _take_on(self) -> None:
+        octets = bytes(self._unread[:_TURN_OCTETS])
+        del self._unread[:_TURN_OCTETS]
+        if octets:
+            self._take(octets)
+        if self._unread:
+            asyncio.get_running_loop().call_soon(self._take_on)
+        elif self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _take(self, data: bytes) -> None:
         try:
             super().data_received(data)
         except Exception as error:  # noqa: BLE001 - whatever h2 stumbles over, the peer sent it
@@ -222,8 +246,8 @@ class AdoptedProtocol(H2Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no call is under way."""
-        return not self.processor.streams
+        """Whether it has begun, and no call is under way."""
+        return self._transport is not None and not self.processor.streams
 
     @property
     def _unsent_octets(self) -> int:
@@ -234,6 +258,7 @@ class AdoptedProtocol(H2Protocol):
         self._bound(self.caller.app, limit)
 
     def abort(self) -> None:
-        """End the connection now, whatever is still to be sent."""
+        """End the connection now, whatever is still to be sent or read."""
+        self._unread.clear()
         if self._transport is not None:
             self._transport.abort()

@@ -19,6 +19,7 @@ from proxy.channel import (
     Serve,
     Sign,
     ToIssuer,
+    Trust,
 )
 from proxy.channel_socket import ChannelSocket
 from proxy.config import Settings
@@ -39,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 EXT_AUTHZ = "ext_authz"
 _MOST_PROBLEM_CHARACTERS = 500
+_TOO_LARGE = "the bundles are too large together: take some out of identity.federation"
 _ERRANDS_S = 0.5  # for what is under way at the end; the appliance waits a second
 
 
@@ -88,7 +90,7 @@ class Desk:
             await self._role.open()
             self._channel.start()
             self._channel.send(Ready())
-            self._role.tell(self._channel.send)
+            self._role.tell(self._tell)
             for each in (*self._role.tasks(), self._sweep()):
                 self._begin(each)
             await self._over.wait()
@@ -123,6 +125,13 @@ class Desk:
             return self._role.services(caller)
         timeout_s = self._limits.ext_authz_s
         return (Authorization(self._calls, timeout_s, caller, self._bounds.hit),)
+
+    def _tell(self, trust: Trust) -> None:
+        """Say whom to believe; what is too long to be said ends nothing."""
+        try:
+            self._channel.send(trust)
+        except ValueError:
+            self._channel.send(Trust({}, _TOO_LARGE))  # no bundle at all is no news
 
     def _gone(self, connection: int) -> None:
         self._channel.send(Gone(connection))

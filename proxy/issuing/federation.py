@@ -6,7 +6,8 @@ believed further, as the SPIFFE Federation standard has it (section 5.2).
 
 import asyncio
 import logging
-from pathlib import Path
+import os
+import stat
 
 from certs.bundle import MOST_HINT_S
 from certs.errors import SpiffeError
@@ -71,7 +72,7 @@ class Federation:
     def _believed(self) -> str:
         """Say how old the bundle is that is believed meanwhile."""
         if self._got is None:
-            return "nobody of it is believed"
+            return "none has come since the issuer began"
         age_s = asyncio.get_running_loop().time() - self._got
         return f"the one from {age_s // 60:.0f} min ago is believed further"
 
@@ -80,10 +81,17 @@ class Federation:
 
     async def _read(self, file: str) -> bytes:
         def read() -> bytes:
-            with Path(file).open("rb") as opened:
+            # One descriptor is looked at and read, and a FIFO keeps no thread waiting.
+            with open(file, "rb", opener=_without_waiting) as opened:
+                if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+                    raise UnreachableError(f"{file}: it is no regular file; put the bundle there")
                 return opened.read(self._most + 1)
 
         try:
             return await asyncio.to_thread(read)
         except OSError as error:
             raise UnreachableError(f"{file}: {error.strerror}; put it there") from None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)

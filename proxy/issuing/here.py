@@ -3,6 +3,7 @@
 import datetime as dt
 import socket
 from collections.abc import Callable, Collection, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from proxy.issuing.keys import FOLDER, Keys
 from proxy.issuing.listeners import Listeners
 from proxy.issuing.sds import Secrets
 from proxy.issuing.workload import Workload
+
+_ABOUT_LOG = "our log"
 
 
 class Here:
@@ -57,6 +60,7 @@ class Here:
         await self._log.open(now)
         self._listeners = Listeners(self._issuer, self._shared.monotonic)
         await self._reread()
+        await self._keys.look(self._issuer)  # what could not be made is told from the start
         for what in rotated.made:
             self._issuer.event(Event("rotated", "", what))
 
@@ -65,7 +69,7 @@ class Here:
         settings = self._shared.settings
         others = settings.identity.federation.items()
         return [
-            self._log.keep(self._shared.wall),
+            self._log.keep(self._shared.wall, partial(self._shared.bundles.note, _ABOUT_LOG)),
             self._keys.follow(self.issuer),
             *(
                 Federation(name, source, self._shared.bundles, settings.limits).follow()

@@ -32,7 +32,7 @@ class Holding:
         return entitled(self._issuer, self._caller)
 
     def svids(self, ids: Iterable[str]) -> tuple[IssuedSvid, ...]:
-        """Return the SVIDs of `ids`, new ones where there is none or its half-life is over.
+        """Return the SVIDs of `ids`, new ones where there is none that is good any more.
 
         Raises:
             DeniedError: one of them is revoked.
@@ -41,7 +41,7 @@ class Holding:
         kept: dict[str, tuple[IssuedSvid, float]] = {}
         for each in ids:
             held = self._held.get(each)
-            if held is None or held[1] <= self._issuer.wall():
+            if held is None or not self._is_good(*held):
                 held = self._new(each)
             else:
                 self._issuer.check(each, self._caller.app)
@@ -54,6 +54,11 @@ class Holding:
         now = self._issuer.wall()
         renew_at = min((at for _, at in self._held.values()), default=now + LOOK_S)
         return min(max(renew_at - now, 0.0), LOOK_S)
+
+    def _is_good(self, svid: IssuedSvid, renew_at: float) -> bool:
+        # A clock that was set back makes it begin later; a root that is forgotten vouches no more.
+        in_time = svid.not_before <= self._issuer.wall() < renew_at
+        return in_time and self._issuer.domain.vouches_for(svid)
 
     def _new(self, spiffe_id: str) -> tuple[IssuedSvid, float]:
         svid = self._issuer.svid(spiffe_id, self._caller.app, self._how)

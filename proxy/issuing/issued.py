@@ -97,8 +97,14 @@ class IssuedLog:
         self._queue[issued.serial] = issued
         self._more.set()
 
-    async def keep(self, wall: Callable[[], float]) -> None:
-        """Write what waits and drop what has ended, for ever; to be run as a task."""
+    async def keep(
+        self, wall: Callable[[], float], tell: Callable[[str], object] = lambda _: None
+    ) -> None:
+        """Write what waits and drop what has ended, for ever; to be run as a task.
+
+        `tell` is called with what keeps us from it, once, and with "" when that has passed.
+        """
+        said = ""
         dropped = wall()
         while True:
             with contextlib.suppress(TimeoutError):
@@ -113,9 +119,15 @@ class IssuedLog:
                     dropped = now
                     await self.drop(now)
             except aiosqlite.Error as error:
-                logger.warning("%s cannot be written, and is tried again: %s", FILE_NAME, error)
+                problem = f"{FILE_NAME} cannot be written, and is tried again: {error}"
+                if problem != said:
+                    logger.warning("%s", problem)
+                    tell(said := problem)
                 self._more.set()
                 await asyncio.sleep(RETRY_S)
+            else:
+                if said:
+                    tell(said := "")
 
     async def flush(self) -> None:
         """Write what waits now; it waits further where that fails."""

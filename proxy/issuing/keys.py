@@ -21,6 +21,11 @@ from proxy.issuing.issuer import Issuer
 logger = logging.getLogger(__name__)
 
 FOLDER = "identity"
+_ABOUT = "our keys"
+_LACKS_ROOT = (
+    "an intermediate is due, and the root's key is not in {}: put it back until sallyport has made "
+    "one, within half a minute"
+)
 LOOK_S = 30.0  # between looks at files and clock; a step is due days before anything ends
 
 
@@ -45,17 +50,24 @@ class Keys:
         return ensure_domain(self._folder, self._identity.trust_domain, now, self._secret())
 
     async def look(self, issuer: Issuer) -> None:
-        """Rotate what is due, and have `issuer` use what is on the disk by now."""
+        """Rotate what is due, and have `issuer` use what is on the disk by now.
+
+        What keeps us from it is told with the bundles, until it has passed.
+        """
         now = dt.datetime.fromtimestamp(issuer.wall(), dt.UTC)
+        problem = ""
         try:
             if issuer.domain.rotate_due(now):
                 rotated = await asyncio.to_thread(self.ensure, now)
                 for what in rotated.made:
                     issuer.event(Event("rotated", "", what))
+                problem = _LACKS_ROOT.format(self._folder) if rotated.lacks_root else ""
             if issuer.domain.is_stale():
                 issuer.use(await asyncio.to_thread(self.load))
         except (CertsError, OSError) as error:
-            logger.warning("the keys of the trust domain stay as they are: %s", error)
+            problem = f"the keys of the trust domain stay as they are: {error}"
+        if issuer.bundles.note(_ABOUT, problem) and problem:
+            logger.warning("%s", problem)
 
     async def follow(self, issuer: Issuer) -> None:
         """Look for ever; to be run as a task."""

@@ -19,7 +19,7 @@ from certs.errors import CertsError
 from proxy.channel import Trust
 from proxy.channel_socket import tell_once
 from proxy.config import Settings
-from proxy.errors import ProxyError
+from proxy.errors import ConfigError, ProxyError
 from proxy.hardening import close_to_debuggers
 from proxy.issuing.desk import Desk
 
@@ -37,20 +37,29 @@ async def _run(settings: Settings, sock: socket.socket) -> None:
     await desk.run()
 
 
+def _settings(fd: int) -> Settings:
+    with os.fdopen(fd, "rb") as handed_over:
+        try:
+            return msgspec.json.decode(handed_over.read(), type=Settings)
+        except msgspec.MsgspecError as error:
+            # Files that were replaced under a running appliance: it is older than we are.
+            raise ConfigError(
+                f"the settings are another version's ({error}): restart sallyport"
+            ) from None
+
+
 def main(argv: list[str]) -> int:
     """Serve the channel `argv[0]` with the settings in `argv[1]`; return the exit code."""
     close_to_debuggers()
     sys.setswitchinterval(_SWITCH_S)
     os.umask(0o077)
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    with os.fdopen(int(argv[1]), "rb") as handed_over:
-        settings = msgspec.json.decode(handed_over.read(), type=Settings)
     with socket.socket(fileno=int(argv[0])) as sock:
         last_words = sock.dup()
         os.set_inheritable(last_words.fileno(), False)
         with last_words:
             try:
-                uvloop.run(_run(settings, sock))
+                uvloop.run(_run(_settings(int(argv[1])), sock))
             except (CertsError, ProxyError) as error:
                 logger.error("%s", error)  # noqa: TRY400 - for the operator; a trace is not
                 tell_once(last_words, Trust({}, str(error)))

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from grpclib.client import Channel, UnaryStreamMethod
@@ -17,6 +18,7 @@ from certs.errors import SpiffeError
 from certs.spiffe import parse_id
 from certs.svid import IssuedSvid
 from proxy.channel import Sign, Signed, Trust
+from proxy.control.place import Door, safe_folder
 from proxy.errors import ProxyError
 from proxy.issuing import messages
 from proxy.issuing.workload import HEADER, SERVICE
@@ -24,6 +26,7 @@ from proxy.wire.certificate import read_certificate
 
 logger = logging.getLogger(__name__)
 
+_DOOR = Door("identity.workload_api", "socket of SPIRE")
 LEAST_S, MOST_S = 1.0, 30.0  # between tries; go-spiffe's client: 1 to 30
 
 
@@ -78,7 +81,7 @@ class Spire:
         return Signed(asked.call, svid.chain_pem, svid.key_pem, svid.serial, svid.not_after)
 
     async def _once(self) -> None:
-        channel = Channel(path=self._path)
+        channel = Channel(path=_safe(self._path))
         try:
             method: UnaryStreamMethod[Any, Any] = UnaryStreamMethod(
                 channel,
@@ -117,6 +120,20 @@ class Spire:
             logger.warning("%s", problem)
             self._trust = Trust(self._trust.bundles, problem)
             self._tell(self._trust)
+
+
+def _safe(path: str) -> str:
+    """Return where the socket `path` is, links resolved.
+
+    Whoever could put one there, while SPIRE is away, would say whom we believe.
+
+    Raises:
+        BindError: others than root and we could.
+        OSError: there is none.
+    """
+    real = Path(path).resolve(strict=True)
+    safe_folder(real.parent, _DOOR)
+    return str(real)
 
 
 def _nobody(_: Trust) -> None:

@@ -12,7 +12,7 @@ import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import IPv6Address
-from typing import override
+from typing import cast, override
 
 from aiohttp import HttpVersion11, web
 
@@ -30,6 +30,9 @@ TEXT = "text/plain"
 _OURS = (DomainName("localhost"), DomainName("sallyport.internal"))
 _TICK_S = 1.0
 _HEAD_OCTETS = 8192  # of a line or field; aiohttp's own 8190
+# aiohttp tells of each request that cannot be read, and quotes it: a token may stand there.
+_QUIET = logging.getLogger("proxy.issuing.aiohttp")
+_QUIET.setLevel(logging.CRITICAL + 1)
 
 
 class WebServer:
@@ -60,7 +63,7 @@ class WebServer:
             self._app,
             handle_signals=False,
             access_log=None,
-            logger=log,
+            logger=_QUIET,
             keepalive_timeout=life_s,
             auto_decompress=False,
             max_line_size=_HEAD_OCTETS,
@@ -68,6 +71,7 @@ class WebServer:
         )
         self._seen: dict[web.RequestHandler, float] = {}  # when a look saw it first
         self._busy: set[object] = set()
+        self._coming = 0
         self._needs_host = True
         self._handshakes: Handshakes | None = None
         self._server: asyncio.Server | None = None
@@ -98,14 +102,17 @@ class WebServer:
         await self._runner.cleanup()
 
     def _connections(self) -> list[web.RequestHandler]:
-        """Return what is open, the oldest first."""
+        """Return what is open and not ending, the oldest first."""
         server = self._runner.server
-        return [] if server is None else list(server.connections)
+        found = [] if server is None else server.connections
+        return [each for each in found if each.transport and not each.transport.is_closing()]
 
     def _seat(self) -> asyncio.Protocol:
         """Return what speaks on a connection that was accepted."""
         open_ones = self._connections()
-        if len(open_ones) >= self._most:
+        self._coming += 1  # of a burst, none is among those that are open yet
+        asyncio.get_running_loop().call_soon(self._came)
+        if len(open_ones) + self._coming > self._most:
             self.bounds[self._limit] += 1
             oldest = next((each for each in open_ones if each not in self._busy), None)
             if oldest is None:
@@ -113,6 +120,9 @@ class WebServer:
             _end(oldest)
         server = self._runner.server
         return _Turned() if server is None else server()
+
+    def _came(self) -> None:
+        self._coming -= 1
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
@@ -127,8 +137,9 @@ class WebServer:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse web pages and other hosts, and word what handlers raise."""
-        self._busy.add(request.protocol)
         try:
+            await request.read()  # it is kept; who sends it slowly keeps no seat from others
+            self._busy.add(request.protocol)
             response = await self._admitted(request, handler)
         except RefusedError as error:
             response = refusal(error)
@@ -165,8 +176,7 @@ class _Turned(asyncio.Protocol):
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.WriteTransport):
-            transport.abort()
+        cast("asyncio.WriteTransport", transport).abort()  # uvloop's is none by its class
 
 
 def refusal(error: RefusedError) -> web.Response:

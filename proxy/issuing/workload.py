@@ -87,7 +87,12 @@ class Workload:
         except (SpiffeError, DeniedError) as error:  # Workload API, section 6.2.3
             raise GRPCError(Status.INVALID_ARGUMENT, str(error)) from None
         reply = messages.ValidateJWTSVIDResponse(spiffe_id=claims.spiffe_id)
-        reply.claims.update(claims.all)
+        try:
+            reply.claims.update(claims.all)
+        except (ValueError, OverflowError, RecursionError):
+            # Python's JSON knows integers, texts and depths that protobuf does not.
+            text = "the token has a claim that no answer can hold"
+            raise GRPCError(Status.INVALID_ARGUMENT, text) from None
         await call.send_message(reply)
 
     async def _push(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, override
 
 from proxy.errors import BindError, ConfigError
-from proxy.transport.tls_groups import keep_no_sessions, limit_groups
+from proxy.transport.tls_groups import keep_no_sessions, limit_chains, limit_groups
 
 
 class Last:
@@ -134,6 +134,7 @@ def ask_for_certificates(context: ssl.SSLContext, anchors: Sequence[bytes]) -> N
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     context.verify_flags &= ~ssl.VERIFY_X509_PARTIAL_CHAIN
     context.verify_mode = ssl.CERT_OPTIONAL
+    limit_chains(context)
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET
     if not keep_no_sessions(context):  # of TLS 1.2; 1.3 has none but tickets

@@ -17,6 +17,8 @@ ALONE = "X25519"
 _SSL_CTRL_SET_GROUPS_LIST = 92  # openssl/ssl.h
 _SSL_CTRL_SET_SESS_CACHE_MODE, _SSL_CTRL_GET_SESS_CACHE_MODE = 44, 45
 _SSL_SESS_CACHE_OFF = 0
+_SSL_CTRL_SET_MAX_CERT_LIST = 51
+CHAIN_OCTETS = 32768  # that a client may show: eight certificates; OpenSSL's own bound is 100 KiB
 _PROOF = 5  # tickets that no one else asks for
 
 
@@ -41,6 +43,19 @@ def keep_no_sessions(context: ssl.SSLContext) -> bool:
     library.SSL_CTX_ctrl(at, _SSL_CTRL_SET_SESS_CACHE_MODE, off, None)
     mode = library.SSL_CTX_ctrl(at, _SSL_CTRL_GET_SESS_CACHE_MODE, ctypes.c_long(0), None)
     return bool(mode == _SSL_SESS_CACHE_OFF)
+
+
+def limit_chains(context: ssl.SSLContext) -> bool:
+    """Refuse a client that shows more than CHAIN_OCTETS of certificates; return whether that holds.
+
+    100 KiB of them hold the loop for 40 ms, whoever sends them.  Python cannot ask for this.
+    """
+    found = _native(context)
+    if found is None:
+        return False
+    library, at = found
+    library.SSL_CTX_ctrl(at, _SSL_CTRL_SET_MAX_CERT_LIST, ctypes.c_long(CHAIN_OCTETS), None)
+    return True
 
 
 def _set_groups(context: ssl.SSLContext) -> bool:

@@ -327,6 +327,7 @@ class Workload:
 
     def _serves(self) -> None:
         """Give the issuer, which has just come up, everything that waited for it."""
+        self._issuer.send(Look())  # what was revoked since it read the file was told to nobody
         for each in self._handed:
             self._issuer.send(Serve(each.kind, each.label), (each.socket.fileno(),))
         for taken in self._connections:

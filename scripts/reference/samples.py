@@ -102,6 +102,12 @@ def readyz() -> str:
     return _fenced(json.dumps({"ready": False, "problems": {"audit": "No space left on device"}}))
 
 
+def _trust_domain() -> IdentityState:
+    ours = "sallyport.internal"
+    anchor = Anchor(trust_domain=ours, sha256="9f2c" * 16, not_after=2082751200)
+    return IdentityState(trust_domain=ours, anchors=(anchor,), issuer=True, connections=2)
+
+
 def status() -> str:
     """Return what `status --json` prints of an appliance with one app."""
     found = Status(
@@ -126,14 +132,7 @@ def status() -> str:
         tokens={"valid": 1, "expired": 0, "revoked": 0, "used": 0},
         tokens_expiring=(),
         certificate={"names": ["localhost", "127.0.0.1"], "not_after": _END, "days_left": 179.8},
-        identity=IdentityState(
-            trust_domain="sallyport.internal",
-            anchors=(
-                Anchor(trust_domain="sallyport.internal", sha256="9f2c" * 16, not_after=2082751200),
-            ),
-            issuer=True,
-            connections=2,
-        ),
+        identity=_trust_domain(),
         revoked=0,
         audit={
             "file": "$STATE/audit.jsonl",

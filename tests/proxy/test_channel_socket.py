@@ -163,6 +163,7 @@ async def test_what_breaks_the_contract_ends_the_channel(
     assert os.read(reading, 1) == b""  # what came with it is closed
     os.close(reading)
     assert "not a message of the contract" in caplog.text
+    assert "restart sallyport" in caplog.text
     assert theirs.came == []
 
 

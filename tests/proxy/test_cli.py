@@ -242,6 +242,20 @@ def test_a_listener_that_is_not_bound_is_told(run: Run, desk: Desk) -> None:
     assert "listener 127.0.0.1:9999 stands in no" in result.stderr
 
 
+def test_a_spiffe_id_that_nobody_can_have_is_a_warning(run: Run, desk: Desk) -> None:
+    for spiffe_id, text in (
+        ("spiffe://sallyport.internal/sallyport/admin/eve", "is kept for admins"),
+        ("spiffe://far.example/coder", "nobody is believed who comes from far.example"),
+    ):
+        file = desk.rule(RULES.replace("process: {uid: 4711}", f"spiffe: {spiffe_id}"))
+        result = run("check")
+        assert result.exit_code == 1
+        assert f"{file}:" in result.stderr
+        assert text in result.stderr
+    desk.configure("identity: {federation: {far.example: {file: /bundle}}}\n")
+    assert run("check").exit_code == 0
+
+
 def test_paths_of_the_configuration_are_expanded(run: Run, desk: Desk, tmp_path: Path) -> None:
     one, two = desk.config / "one", tmp_path / "elsewhere" / "two"
     for folder, app in ((one, "one"), (two, "two")):

@@ -204,3 +204,14 @@ def test_a_zone_that_is_named_twice_is_a_problem() -> None:
     zones = '{corp.example: ["udp://192.0.2.1"], CORP.example.: ["udp://192.0.2.2"]}'
     (problem,) = problems(f"resolver: {{zones: {zones}}}")
     assert "named twice" in problem.message
+
+
+@pytest.mark.parametrize("kind", ["enroll", "pki"])
+def test_what_only_our_own_issuer_serves_is_an_error_where_another_issues(kind: str) -> None:
+    """Better said by `check` than by a listener that answers nobody."""
+    spire = "identity: {workload_api: /run/spire/agent.sock}\n"
+    listen = f'listen:\n  {kind}: ["127.0.0.1:3"]\n'
+    (problem,) = problems(spire + listen)
+    assert (problem.place.line, problem.message.partition(":")[0]) == (3, f"listen.{kind}")
+    assert problem.cure == "take it away, or identity.workload_api"
+    assert problems(spire) == problems(listen) == []

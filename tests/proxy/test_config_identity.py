@@ -34,7 +34,6 @@ def test_reads_every_key() -> None:
   svid_ttl: 5m
   key_file: key
   federation: {partner.example: {url: "https://partner.example/bundle", ca: ca.pem}}
-  workload_api: unix:/run/spire.sock
   oidc: {issuer: "https://op.example", client_id: us, apps: {coder: {email: a@b.example}}}
   admins: ["spiffe://desk.example/admin/eve"]
 """
@@ -42,7 +41,7 @@ def test_reads_every_key() -> None:
     assert found == []
     identity = settings.identity
     assert (identity.trust_domain, identity.svid_ttl_s) == ("desk.example", 300)
-    assert (identity.key_file, identity.workload_api) == ("key", "/run/spire.sock")
+    assert (identity.key_file, identity.workload_api) == ("key", None)
     url = "https://partner.example/bundle"
     assert identity.federation == {"partner.example": Federated(url=url, ca="ca.pem")}
     claims = {"coder": {"email": "a@b.example"}}
@@ -50,9 +49,21 @@ def test_reads_every_key() -> None:
     assert identity.admins == ("spiffe://desk.example/admin/eve",)
 
 
+@pytest.mark.parametrize("written", ["unix:/run/spire.sock", "/run/spire.sock"])
+def test_another_issuer_is_a_socket(written: str) -> None:
+    settings, found = read(f"  workload_api: {written}\n")
+    assert (settings.identity.workload_api, found) == ("/run/spire.sock", [])
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("  federation: {a.example: {file: f}}\n  workload_api: /s", "where another one issues"),
+        (
+            '  oidc: {issuer: "https://a.b", client_id: a, apps: {b: {c: d}}}\n  workload_api: /s',
+            "where another one issues",
+        ),
+        ("  admins: ['spiffe://desk.example']", "a workload has a path"),
         ("  trust_domain: Desk.example", "trust_domain"),
         ("  trust_domain: a/b", "trust_domain"),
         ("  svid_ttl: 4m", "no life of an SVID"),

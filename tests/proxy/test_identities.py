@@ -3,15 +3,19 @@
 import asyncio
 import datetime as dt
 import os
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from certs.domain import ensure_domain, rotate
 from proxy.audit import AuditSettings
+from proxy.certificates import trust
 from proxy.certificates.revoked import Kind
 from proxy.config import Listen, Settings
-from proxy.config_identity import IdentitySettings
+from proxy.config_identity import Federated, IdentitySettings
 from proxy.identities import FOLDER, TICK_S, Identities
 from proxy.metrics import Metrics
 from proxy.workload.events import Clock
@@ -171,3 +175,50 @@ async def test_files_are_read_again_when_asked(tmp_path: Path) -> None:
         await identities.reload()
         assert identities.trust.trust_domains == {OURS}
         assert identities.problems["trust"] == ""
+
+
+async def test_a_federated_trust_domain_that_a_new_issuer_lacks_is_believed_further(
+    tmp_path: Path,
+) -> None:
+    """docs/spiffe.md: where a bundle cannot be had, the one before is believed."""
+    ensure_domain(tmp_path / FOLDER, OURS, NOW, None)
+    async with opened(tmp_path, federation={OTHERS: Federated(file="/nowhere")}) as identities:
+        identities.believe({OURS: identities.bundle, OTHERS: foreign(tmp_path)})
+        identities.believe({OURS: identities.bundle})
+        assert identities.trust.trust_domains == {OURS, OTHERS}
+        identities.believe({OURS: identities.bundle, OTHERS: ""})  # its roots were taken back
+        assert identities.trust.trust_domains == {OURS}
+        identities.believe({OTHERS: foreign(tmp_path)})
+        identities.believe({OTHERS: ""})
+        assert identities.trust.trust_domains == {OURS}
+        assert identities.problems["trust"] == ""
+
+
+async def test_a_trust_domain_that_is_not_federated_is_forgotten(tmp_path: Path) -> None:
+    ensure_domain(tmp_path / FOLDER, OURS, NOW, None)
+    async with opened(tmp_path) as identities:
+        identities.believe({OURS: identities.bundle, OTHERS: foreign(tmp_path)})
+        identities.believe({OURS: identities.bundle})
+        assert identities.trust.trust_domains == {OURS}
+
+
+async def test_anchors_beyond_the_room_for_all_keep_no_other_from_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trust, "ANCHORS", 3)
+    ensure_domain(tmp_path / FOLDER, OURS, NOW, None)
+    async with opened(tmp_path) as identities:
+        ours, one = identities.bundle, foreign(tmp_path)
+        identities.believe({OURS: ours, OTHERS: one})
+        for _ in range(2):
+            rotate(tmp_path / OTHERS, NOW, None, "root")
+        many = (tmp_path / OTHERS / "bundle.pem").read_text()
+        ensure_domain(tmp_path / "third", "third.example", NOW, None)
+        third = (tmp_path / "third" / "bundle.pem").read_text()
+        identities.believe({OTHERS: many, "third.example": third})
+        assert identities.trust.trust_domains == {OURS, OTHERS, "third.example"}
+        assert len(identities.trust.anchors) == 3
+        assert f"with the trust bundle of {OTHERS}" in str(identities.problems["trust"])
+        rotate(tmp_path / FOLDER, NOW, None, "root", forget=True)
+        await until(lambda: identities.bundle != ours)
+        assert not {ssl.PEM_cert_to_DER_cert(ours)} & {*identities.trust.anchors}

@@ -61,6 +61,11 @@ def test_a_listener_that_is_not_configured_is_told(tmp_path: Path) -> None:
     assert "stands in no list" in only(rule_files(ruled(tmp_path, text))).message
 
 
+def test_a_spiffe_id_that_nobody_can_have_is_told(tmp_path: Path) -> None:
+    text = 'apps: {coder: {identity: [{spiffe: "spiffe://far.example/a"}], allow: []}}\n'
+    assert "nobody is believed" in only(rule_files(ruled(tmp_path, text))).message
+
+
 def test_warnings_of_check_are_for_information(tmp_path: Path) -> None:
     text = RULES + "    detect: {mode: block}\n"
     assert only(rule_files(ruled(tmp_path, text))).severity == "info"

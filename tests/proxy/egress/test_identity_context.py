@@ -209,6 +209,13 @@ async def test_an_svid_whose_serial_number_was_revoked_is_replaced(stand: Stand)
     assert (await stand.blame(svid()))[0] is Reason.UPSTREAM_TLS  # the void one is not kept
 
 
+async def test_forgotten_svids_are_fetched_anew_and_nothing_else(stand: Stand) -> None:
+    plain, first = await stand.context(None), await stand.context(svid())
+    stand.contexts.forget()
+    assert await stand.context(None) is plain
+    assert await stand.context(svid()) is not first
+
+
 async def test_a_file_is_read_again_once_it_was_changed(stand: Stand) -> None:
     certificate = files(stand)
     first = await stand.context(certificate)

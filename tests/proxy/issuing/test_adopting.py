@@ -12,6 +12,8 @@ from proxy.limits import Limits
 from tests.proxy.issuing.stand import until
 
 LIMITS = Limits(workload_idle_s=60.0)
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"
+PING, PONG = (b"\0\0\x08\x06%c\0\0\0\0" % flags + b"12345678" for flags in (0, 1))
 
 
 class Table:
@@ -84,6 +86,34 @@ async def test_a_connection_without_a_call_is_ended_in_time(table: Table) -> Non
     await until(lambda: table.gone == [1])
 
 
+async def test_a_connection_that_has_not_begun_is_not_swept(table: Table) -> None:
+    """A workload that connects just when idle ones are looked for ended the issuer."""
+    sock = table.adopt(1)
+    table.adopted.sweep(0.0)
+    await greeted(sock)
+    table.adopted.sweep(61.0)
+    assert len(table.adopted) == 1
+    table.adopted.close()
+    await until(lambda: table.gone == [1])
+
+
+async def test_many_frames_in_one_piece_are_taken_in_turns(table: Table) -> None:
+    """threats.md, "Parser": one flood of small frames is not to hold up every other caller."""
+    sock = table.adopt(1)
+    await greeted(sock)
+    protocol, pings = table.adopted._open[1], 500
+    protocol.data_received(PREFACE + PING * pings)
+    assert len(protocol._unread) > len(PING) * pings // 2
+    answered = b""
+    while len(answered) < len(PING) * pings:
+        answered += await greeted(sock)
+    assert answered.count(PONG) == pings
+    protocol.data_received(PING * pings)
+    protocol.abort()
+    await until(lambda: table.gone == [1])
+    assert not protocol._unread
+
+
 async def test_a_connection_with_a_call_is_never_idle(table: Table) -> None:
     await greeted(table.adopt(1))
     protocol = table.adopted._open[1]
@@ -103,3 +133,15 @@ async def test_what_is_no_socket_is_gone_at_once(table: Table) -> None:
     table.adopted.adopt(Adopt(1, "workload"), reading)
     await until(lambda: table.gone == [1])
     os.close(writing)
+
+
+async def test_what_the_loop_refuses_is_gone_at_once_and_closed(table: Table) -> None:
+    """The loop raises a ValueError there: the entry stayed, and the task's end was nobody's."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    fd = theirs.detach()
+    with ours:
+        table.adopted.adopt(Adopt(1, "workload"), fd)
+        await until(lambda: table.gone == [1])
+        assert len(table.adopted) == 0
+        with pytest.raises(ConnectionRefusedError):
+            ours.send(b"x")

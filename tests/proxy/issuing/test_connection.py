@@ -306,7 +306,9 @@ def test_calls_that_are_answered_and_then_reset_are_no_flood(desk: Desk) -> None
             client.flush()
 
 
-@pytest.mark.parametrize("kind", ["reset", "ping", "settings", "empty", "unknown", "priority"])
+@pytest.mark.parametrize(
+    "kind", ["reset", "ping", "settings", "empty", "messages", "octets", "unknown", "priority"]
+)
 def test_a_flood_of_frames_that_are_no_call_ends_the_connection(desk: Desk, kind: str) -> None:
     with Client(desk) as client, contextlib.suppress(ConnectionError):
         stream = client.open(SECRETS)
@@ -322,6 +324,10 @@ def test_a_flood_of_frames_that_are_no_call_ends_the_connection(desk: Desk, kind
                     client.h2.update_settings({4: 65535 + number})
                 case "empty":
                     client.h2.send_data(stream, b"")
+                case "messages":
+                    client.h2.send_data(stream, prefixed(b""))
+                case "octets":
+                    client.h2.send_data(stream, b"\0")
                 case "priority":
                     client.h2.prioritize(stream, weight=1 + number % 256)
                 case _:

@@ -1,3 +1,4 @@
+import datetime as dt
 import http.client
 import socket
 from collections.abc import Iterator
@@ -5,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from certs.domain import init_domain
+from proxy import channel_socket
 from proxy.channel import Event, Gone, Look, Ready, Serve, Trust
+from proxy.config_identity import Federated
 from proxy.issuing import desk as issuing
-from proxy.issuing import issued
+from proxy.issuing import federation, issued
 from proxy.limits import Limits
 from tests.proxy.issuing.desk import APP, ID, TRUST_DOMAIN, Clock, Desk, settings
 
@@ -105,3 +109,22 @@ def test_a_bug_in_what_runs_for_ever_ends_it_with_its_trace(
     desk.until_ended()
     desk.close()
     assert isinstance(desk.failed, ZeroDivisionError)
+
+
+def test_bundles_that_are_too_long_for_the_channel_are_told_and_end_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(federation, "FILE_S", 0.01)
+    name, file = "partner.example", tmp_path / "bundle.pem"
+    asked = settings(tmp_path / "state", federation={name: Federated(file=str(file))})
+    with Desk(asked, Clock()) as desk:
+        desk.ready()
+        told = desk.wait(Trust)
+        long = 1024 + len(told.bundles[TRUST_DOMAIN])
+        monkeypatch.setattr(channel_socket, "MOST_OCTETS", long)
+        init_domain(tmp_path / "partner", name, dt.datetime.now(dt.UTC), None)
+        file.write_bytes((tmp_path / "partner" / "bundle.pem").read_bytes() * 9)
+        told = desk.wait(Trust, lambda each: "too large together" in each.problem)
+        assert (told.bundles, "identity.federation" in told.problem) == ({}, True)
+        monkeypatch.undo()
+        assert desk.sign(ID).problem == ""

@@ -1,5 +1,6 @@
 import asyncio
 import datetime as dt
+import os
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -137,3 +138,17 @@ async def test_it_is_followed_for_ever(tmp_path: Path, monkeypatch: pytest.Monke
     await until(lambda: PARTNER in bundles.anchors)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_file_that_is_none_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """A FIFO that nobody writes to held a thread for ever."""
+    fifo, bundles = tmp_path / "bundle.json", Bundles()
+    os.mkfifo(fifo)
+    following = Federation(PARTNER, Federated(file=str(fifo)), bundles, Limits())
+    async with asyncio.timeout(10):
+        assert await following.refresh() == FILE_S
+    assert "no regular file" in bundles.trust.problem
+    fifo.unlink()
+    fifo.mkdir()
+    await following.refresh()
+    assert PARTNER in bundles.trust.problem

@@ -1,6 +1,7 @@
 import asyncio
 import http.client
 import socket
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,17 +9,19 @@ import pytest
 
 from certs.domain import rotate
 from certs.errors import CertsError
+from certs.known_domain import read_record
 from proxy.certificates.file import RevocationFile
 from proxy.certificates.revoked import FILE_NAME, Kind, Revocation
 from proxy.channel import Event, Sign, Trust
 from proxy.config_identity import Federated
+from proxy.issuing import issued
 from proxy.issuing.caller import Caller
 from proxy.issuing.here import Here
 from proxy.issuing.sds import Secrets
 from proxy.issuing.workload import Workload
 from proxy.limits import Limits
 from tests.proxy.issuing.desk import APP, ID, TRUST_DOMAIN
-from tests.proxy.issuing.stand import Stand, standing
+from tests.proxy.issuing.stand import Stand, standing, until
 
 
 @pytest.fixture
@@ -52,6 +55,43 @@ async def test_keys_that_are_missing_are_made_and_rotated_ones_are_told(stand: S
     await late.open()
     assert "intermediate" in [each.target for each in stand.events("rotated")]
     await late.close()
+
+
+async def test_a_roots_key_that_is_missed_is_told_from_the_start(
+    stand: Stand, tmp_path: Path
+) -> None:
+    record = read_record(tmp_path / "identity")
+    assert record is not None
+    (tmp_path / "identity" / f"{record.roots[0].id}.key").rename(tmp_path / "kept")
+    stand.clock.ahead_s = 61 * 86400
+    late, told = Here(stand.shared, stand.keys), list[Trust]()
+    await late.open()
+    late.tell(told.append)
+    assert "the root's key is not in" in told[0].problem
+    await late.close()
+
+
+async def test_a_log_that_cannot_be_written_is_told_until_it_can(
+    here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(issued, "RETRY_S", 0.01)
+    told = list[Trust]()
+    here.tell(told.append)
+    path = tmp_path / "identity" / "issued.sqlite"
+    other = sqlite3.connect(path, check_same_thread=False)
+    other.execute("ALTER TABLE issued RENAME TO away")
+    keep, *rest = here.tasks()
+    for each in rest:
+        each.close()
+    task = asyncio.get_running_loop().create_task(keep)
+    assert here.sign(Sign(1, ID)).problem == ""
+    await until(lambda: "issued.sqlite cannot be written" in told[-1].problem)
+    # Beside the loop: what holds the file meanwhile is a try that ends in the loop.
+    await asyncio.to_thread(other.execute, "ALTER TABLE away RENAME TO issued")
+    other.close()
+    await until(lambda: told[-1].problem == "")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_it_signs_serves_workloads_and_tells_whom_to_believe(

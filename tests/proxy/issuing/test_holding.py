@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from certs.domain import rotate
 from proxy.certificates.revoked import Kind
 from proxy.issuing.holding import LOOK_S, Holding, entitled
 from proxy.issuing.refusing import DeniedError
@@ -78,3 +79,25 @@ async def test_an_svid_of_an_id_that_is_revoked_is_not_given_again(stand: Stand)
     stand.revoke(Kind.APP, APP)
     with pytest.raises(DeniedError):
         holding.svids((ID,))
+
+
+async def test_an_svid_below_a_forgotten_root_is_renewed(stand: Stand, tmp_path: Path) -> None:
+    """A root that was stolen is believed no more, and neither is what stands below it."""
+    holding = Holding(stand.issuer, stand.caller, "workload")
+    (first,) = holding.svids((ID,))
+    rotate(tmp_path / "identity", stand.now(), None, "root", forget=True)
+    assert holding.svids((ID,)) == (first,)
+    await stand.keys.look(stand.issuer)
+    (second,) = holding.svids((ID,))
+    assert second.chain[-1] != first.chain[-1]
+    assert holding.svids((ID,)) == (second,)
+
+
+async def test_an_svid_that_begins_later_is_renewed(stand: Stand) -> None:
+    """The clock was ahead, and was set back: nobody takes what begins in an hour."""
+    holding = Holding(stand.issuer, stand.caller, "workload")
+    stand.clock.ahead_s = 1200
+    (first,) = holding.svids((ID,))
+    stand.clock.ahead_s = 0
+    (second,) = holding.svids((ID,))
+    assert second.not_before <= stand.clock() < first.not_before

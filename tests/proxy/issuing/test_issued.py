@@ -116,11 +116,26 @@ async def test_a_write_that_fails_is_tried_again(
     other = sqlite3.connect(tmp_path / FILE_NAME)
     other.execute("ALTER TABLE issued RENAME TO away")
     log.add(one("a"))
-    task = asyncio.get_running_loop().create_task(log.keep(lambda: NOW))
-    await until(lambda: "tried again" in caplog.text)
+    told: list[str] = []
+    tries: list[None] = []
+    mended = asyncio.Event()
+    flush = log.flush
+
+    async def flushing() -> None:
+        tries.append(None)
+        if len(tries) == 4:  # no transaction is open now
+            await mended.wait()
+        await flush()
+
+    monkeypatch.setattr(log, "flush", flushing)
+    task = asyncio.get_running_loop().create_task(log.keep(lambda: NOW, told.append))
+    await until(lambda: len(tries) == 4)
+    assert caplog.text.count("tried again") == 1  # a second's tries would fill the log
     assert await log.of_serial("a") == one("a")  # it waits still
     other.execute("ALTER TABLE away RENAME TO issued")
-    await until(lambda: not len(log))
+    mended.set()
+    await until(lambda: len(told) == 2)
+    assert (len(log), "cannot be written" in told[0], told[1]) == (0, True, "")
     other.close()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -6,6 +6,7 @@ import pytest
 
 from certs.domain import rotate
 from certs.errors import KeystoreError
+from certs.known_domain import read_record
 from certs.profile import SVID_TTL_S
 from certs.sealed import CREDENTIAL
 from proxy.issuing import keys
@@ -52,7 +53,9 @@ async def test_keys_that_cannot_be_read_leave_the_old_ones_in_force(
     (tmp_path / "identity" / "domain.json").write_bytes(b"{")
     await stand.keys.look(stand.issuer)
     assert stand.issuer.domain is domain
-    assert "stay as they are" in caplog.text
+    await stand.keys.look(stand.issuer)
+    assert caplog.text.count("stay as they are") == 1
+    assert "stay as they are" in stand.issuer.bundles.trust.problem
     assert stand.issuer.svid(ID, "coder", "workload").not_after <= stand.clock() + SVID_TTL_S
 
 
@@ -84,3 +87,23 @@ async def test_the_passphrase_comes_from_its_file_or_from_systemd(tmp_path: Path
         (credentials / CREDENTIAL).chmod(0o400)
         environ = {"CREDENTIALS_DIRECTORY": str(credentials)}
         assert Keys(settings(tmp_path / "state"), environ).load().name == TRUST_DOMAIN
+
+
+async def test_a_roots_key_that_is_missed_is_told_until_it_is_back(
+    stand: Stand, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = read_record(tmp_path / "identity")
+    assert record is not None
+    key = tmp_path / "identity" / f"{record.roots[0].id}.key"
+    kept = key.rename(tmp_path / "kept")
+    await stand.keys.look(stand.issuer)
+    assert stand.issuer.bundles.trust.problem == ""  # nothing is due yet
+    stand.clock.ahead_s = 61 * DAY_S
+    for _ in range(2):
+        await stand.keys.look(stand.issuer)
+    assert "the root's key is not in" in stand.issuer.bundles.trust.problem
+    assert caplog.text.count("the root's key is not in") == 1
+    kept.rename(key)
+    await stand.keys.look(stand.issuer)
+    assert stand.issuer.bundles.trust.problem == ""
+    assert "intermediate" in [each.target for each in stand.events("rotated")]

@@ -95,11 +95,11 @@ def test_its_settings_are_in_no_list_of_processes(tmp_path: Path) -> None:
     assert "secret" not in desk.log
 
 
-def run(tmp_path: Path) -> tuple[int, list[object]]:
+def run(tmp_path: Path, handed_over: bytes = b"") -> tuple[int, list[object]]:
     """Run it in this process, to its end; return its exit code and what it said."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     memory = os.memfd_create("settings")
-    os.write(memory, msgspec.json.encode(settings(tmp_path)))
+    os.write(memory, handed_over or msgspec.json.encode(settings(tmp_path)))
     os.lseek(memory, 0, os.SEEK_SET)
     with ours:
         code = main.main([str(theirs.detach()), str(memory)])
@@ -158,3 +158,12 @@ def test_a_run_that_is_told_to_end_ends_well(
     code, said = run(tmp_path)
     assert code == 0
     assert [type(each).__name__ for each in said] == ["Ready", "Trust"]
+
+
+@pytest.mark.usefixtures("open_to_debuggers")
+def test_settings_of_another_version_ask_for_a_restart(tmp_path: Path) -> None:
+    """The files were replaced under an appliance that runs: that is no bug."""
+    code, (told,) = run(tmp_path, b'{"state": 1}')
+    assert code == EXIT_KEYS
+    assert isinstance(told, Trust)
+    assert "restart sallyport" in told.problem

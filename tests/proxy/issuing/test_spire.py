@@ -32,6 +32,7 @@ class Agent:
     def __init__(self, stand: Stand, path: Path) -> None:
         self.stand = stand
         self.serve: Callable[[Call], Any] | None = None
+        self.accepted = 0
         self.adopted = Adopted(self._services, Limits(), lambda *_: None, lambda _: None)
         self.listening = socket.socket(socket.AF_UNIX)
         self.listening.bind(str(path))
@@ -45,6 +46,7 @@ class Agent:
 
     def _accept(self) -> None:
         accepted, _ = self.listening.accept()
+        self.accepted += 1
         self.adopted.adopt(
             Adopt(len(self.adopted), "workload", "sallyport", (ID,)), accepted.detach()
         )
@@ -235,3 +237,22 @@ def test_certificates_that_stand_together_are_told_apart(contents: list[bytes]) 
         head = b"0\x81" + bytes((len(each),)) if short else b"0\x82" + len(each).to_bytes(2)
         whole.append(head + each)
     assert list(certificates(b"".join(whole))) == whole
+
+
+async def test_a_socket_that_others_could_have_put_there_is_not_asked(
+    agent: Agent, tmp_path: Path
+) -> None:
+    """threats.md, "Identity": while SPIRE is away, who is in its place says whom we believe."""
+    link = tmp_path / "link.sock"
+    link.symlink_to(tmp_path / "spire.sock")  # what counts is where it leads
+    for mode, path in ((0o777, "spire.sock"), (0o1777, "spire.sock"), (0o770, "link.sock")):
+        tmp_path.chmod(mode)
+        following = Following(tmp_path / path)
+        told = await following.told_of("others may write there")
+        assert ("identity.workload_api" in told.problem, told.bundles) == (True, {})
+        await following.close()
+    assert agent.accepted == 0
+    tmp_path.chmod(0o700)
+    following = Following(link)
+    await until(lambda: following.told[-1].problem == "")
+    await following.close()

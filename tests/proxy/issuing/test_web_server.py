@@ -1,12 +1,14 @@
 """The bounds of the HTTP server of the listeners."""
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+import uvloop
 from aiohttp import web
 
 from proxy.issuing.enrolment import RefusedError
@@ -109,6 +111,60 @@ async def test_one_whose_request_is_being_answered_keeps_its_seat() -> None:
         stand.routes.go_on.set()
         assert b"200" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
         writer.close()
+
+
+async def test_who_sends_content_slowly_keeps_no_seat() -> None:
+    """threats.md, "HTTP itself": slow loris on the body; it held every seat for a minute."""
+    async with standing(most=2) as stand:
+        slow = [await stand.connect() for _ in range(2)]
+        head = f"POST /read HTTP/1.1\r\nHost: localhost:{stand.port}\r\nContent-Length: 9\r\n\r\n1"
+        for _, writer in slow:
+            writer.write(head.encode())
+        assert b"200" in await stand.ask(stand.head("/now"))
+        assert await asyncio.wait_for(slow[0][0].read(1), 5) == b""
+        for _, writer in slow:
+            writer.close()
+
+
+def test_one_for_whom_there_is_no_seat_is_ended_on_the_loop_that_we_run_on() -> None:
+    """Its transports are none of asyncio's classes: such connections were left open, uncounted."""
+
+    async def run() -> None:
+        async with standing(most=1) as stand:
+            _, writer = await stand.connect()
+            writer.write(stand.head("/wait"))
+            await stand.routes.entered.wait()
+            other, other_writer = await stand.connect()
+            with contextlib.suppress(ConnectionError):
+                assert await asyncio.wait_for(other.read(1), 5) == b""
+            for each in (writer, other_writer):
+                each.close()
+
+    uvloop.run(run())
+
+
+def test_a_burst_of_connections_leaves_no_more_open_than_there_are_seats() -> None:
+    """Each of a burst took the seat of the same one, so that nearly all of it stayed."""
+
+    async def run() -> None:
+        async with standing(most=4) as stand:
+            burst = [socket.create_connection(("127.0.0.1", stand.port)) for _ in range(60)]
+            assert b"200" in await stand.ask(stand.head("/now"))
+            assert len(stand.server._connections()) <= 4
+            for each in burst:
+                each.close()
+
+    uvloop.run(run())
+
+
+async def test_a_request_that_cannot_be_read_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A join token in a field that is malformed, or too long."""
+    async with standing() as stand:
+        for field in ("Authorization : Basic spt_secret", f"X: spt_secret{'x' * 9000}"):
+            assert b" 400 " in await stand.ask(stand.head("/now", field))
+    assert "spt_secret" not in caplog.text
 
 
 async def test_who_sends_a_head_for_ever_is_ended() -> None:

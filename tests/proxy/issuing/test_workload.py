@@ -7,8 +7,11 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from grpclib.client import Channel, UnaryUnaryMethod
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
@@ -158,6 +161,36 @@ def test_a_token_is_validated_for_an_audience(desk: Desk) -> None:
     for fields in ({"audience": "a"}, {"svid": "a.b.c"}, {"svid": "x", "audience": "a"}):
         request = messages.ValidateJWTSVIDRequest(**fields)
         assert ask(desk, "ValidateJWTSVID", request)[0] is Status.INVALID_ARGUMENT
+
+
+NESTED: list[Any] = []
+for _ in range(800):
+    NESTED = [NESTED]
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [{"x": 10**400}, {"x": "\ud800"}, {"\ud800": 1}, {"aud": ["a", "\ud800"]}, {"x": NESTED}],
+)
+def test_a_claim_that_no_answer_can_hold_is_the_tokens_fault(
+    desk: Desk, claims: dict[str, Any]
+) -> None:
+    """What another trust domain signs is no bug of ours."""
+    key = jwt_key(desk)
+    said = {"sub": f"spiffe://{PARTNER}/a", "aud": ["a"], "exp": time.time() + 60, **claims}
+    token = jwt.encode(said, key[1], "ES256", headers={"kid": key[0]})
+    request = messages.ValidateJWTSVIDRequest(audience="a", svid=token)
+    status, text = ask(desk, "ValidateJWTSVID", request)
+    assert status is Status.INVALID_ARGUMENT
+    assert "a claim that no answer can hold" in text
+
+
+def jwt_key(desk: Desk) -> tuple[str, ec.EllipticCurvePrivateKey]:
+    """Return the JWT key of the partner, with its kid."""
+    ((kid, key),) = load_domain(
+        Path(desk.settings.state).parent / "partner", None
+    )._jwt_keys.items()
+    return kid, key
 
 
 class Watching:

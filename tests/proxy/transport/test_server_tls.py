@@ -265,6 +265,26 @@ def test_the_loop_is_not_told_the_texts_of_a_certificate(folder: Path) -> None:
     assert server.getpeercert(binary_form=True) == forged.ders[0]
 
 
+def test_a_client_that_shows_very_many_certificates_is_refused(folder: Path) -> None:
+    """Each of up to 100 KiB is read before any is verified: 40 ms of the loop a handshake."""
+    forger = Forger.loose(TRUST_DOMAIN, dt.datetime.now(dt.UTC))
+    forged = forger.good()
+    tls = made(folder)
+    tls.ask(forged.ders[-1:])
+    chain, key, _ = forged.write(folder)
+    begin = "-----BEGIN CERTIFICATE-----"
+    others = [begin + forger.good().chain.split(begin)[1] for _ in range(80)]
+    for more, is_refused in ((6, False), (80, True)):
+        asking = client(folder)
+        chain.write_text(forged.chain + "".join(others[:more]))
+        asking.load_cert_chain(chain, key)
+        if is_refused:
+            with pytest.raises(ssl.SSLError, match="EXCESSIVE_MESSAGE_SIZE"):
+                Pair(asking, tls.current)
+        else:
+            Pair(asking, tls.current)
+
+
 def test_a_new_certificate_of_ours_is_taken_up_by_the_context_of_now(folder: Path) -> None:
     tls = made(folder)
     tls.ask(())

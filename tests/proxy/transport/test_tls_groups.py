@@ -53,6 +53,14 @@ def test_the_two_groups_are_agreed_and_no_other(context: ssl.SSLContext) -> None
     assert context.num_tickets == 1
 
 
+def test_where_openssl_cannot_be_asked_its_own_bound_of_a_chain_stands(
+    context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tls_groups.limit_chains(context)
+    monkeypatch.setattr(sys, "implementation", SimpleNamespace(name="another"))
+    assert not tls_groups.limit_chains(context)
+
+
 def test_a_context_can_be_told_to_keep_no_sessions(
     context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:

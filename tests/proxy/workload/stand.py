@@ -13,7 +13,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -101,13 +101,20 @@ class Agent:
 class Stand:
     """What tests look into."""
 
-    def __init__(self, folder: Path, rules: Ruleset, limits: Limits, module: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rules: Ruleset,
+        limits: Limits,
+        module: str,
+        on_failure: Literal["deny", "allow"],
+    ) -> None:
         self.folder = folder
         self.path = folder / "run" / "workload.sock"
         self.limits = limits
         self.metrics = Metrics()
         self.file = folder / "audit.jsonl"
-        audit = AuditSettings(str(self.file))
+        audit = AuditSettings(str(self.file), on_failure=on_failure)
         self.audit = Audit(audit, limits, self.metrics, time.time, os.urandom)
         self.settings = Settings(state=str(folder / "state"), rules=(), audit=audit, limits=limits)
         self.peers = PeerTable(limits, time.time, self.metrics.bounds.add)
@@ -167,11 +174,12 @@ async def standing(
     envoy: bool = False,
     handed: tuple[Handed, ...] = (),
     prepare: Callable[[Path], object] = lambda _: None,
+    on_failure: Literal["deny", "allow"] = "deny",
 ) -> AsyncIterator[Stand]:
     folder = Path(tempfile.mkdtemp(prefix="workload-"))  # other users can get to it, once opened
     folder.chmod(0o711 if is_open else 0o700)
     prepare(folder)
-    stand = Stand(folder, ruleset(*(apps or (CODER,))), limits or Limits(), module)
+    stand = Stand(folder, ruleset(*(apps or (CODER,))), limits or Limits(), module, on_failure)
     stand.audit.start()
     door = OPEN_WORKLOAD if is_open else WORKLOAD
     ext_authz = bind_door(EXT_AUTHZ, folder / "run" / "ext_authz.sock") if envoy else None
