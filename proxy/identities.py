@@ -152,6 +152,7 @@ class Identities:
                 return
             known = read_domain(self._folder)
         except (OSError, CertsError) as error:
+            self._stamp = None  # the same file may come back
             self._note(f"the trust domain cannot be read: {error}")
             return
         self._stamp = stamp

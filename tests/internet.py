@@ -11,6 +11,7 @@ namespaces are deleted when the world closes, also after a failure.
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -222,13 +223,28 @@ class Namespace:
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
-    """Ask a process to end; after five seconds, make it."""
+    """Ask a process to end; after five seconds, make it.  So it is with the children it leaves."""
+    children = _children(process.pid)
     process.terminate()
     try:
         process.wait(5)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    for child in children:  # fcgiwrap lets go of its own
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(child, signal.SIGKILL)  # it heeds no other
+        os.close(child)
+
+
+def _children(pid: int) -> list[int]:
+    """Return a descriptor of each child that `pid` has now."""
+    found = []
+    with contextlib.suppress(OSError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                found.append(os.pidfd_open(int(child)))
+    return found
 
 
 def ip(*arguments: str) -> None:

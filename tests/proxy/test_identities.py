@@ -222,3 +222,13 @@ async def test_anchors_beyond_the_room_for_all_keep_no_other_from_use(
         rotate(tmp_path / FOLDER, NOW, None, "root", forget=True)
         await until(lambda: identities.bundle != ours)
         assert not {ssl.PEM_cert_to_DER_cert(ours)} & {*identities.trust.anchors}
+
+
+async def test_a_folder_that_was_away_and_is_back_is_no_problem_any_more(tmp_path: Path) -> None:
+    ensure_domain(tmp_path / FOLDER, OURS, NOW, None)
+    async with opened(tmp_path) as identities:
+        (tmp_path / FOLDER).rename(tmp_path / "away")
+        await until(lambda: identities.problem != "")
+        assert identities.trust.trust_domains == {OURS}  # nobody is believed less for it
+        (tmp_path / "away").rename(tmp_path / FOLDER)
+        await until(lambda: identities.problem == "")
