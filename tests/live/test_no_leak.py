@@ -142,11 +142,11 @@ def test_no_packet_for_reverse_names(internet: Internet, capture: Capture) -> No
 def test_no_packet_over_an_encrypted_upstream(internet: Internet, folders: Folders) -> None:
     """With DoT no octet leaves at all while only denied names are asked for."""
     listen = (
-        '{do53: ["127.0.0.1:5301"], dot: [], doh: [], proxy: ["127.0.0.1:3129"],'
+        '{do53: ["127.0.0.1:5301"], dot: [], doh: [], proxy: ["127.0.0.1:3139"],'
         ' metrics: ["127.0.0.1:9154"], control: "", proxy_tls: [], workload: ""}'
     )
     folders.configure(f"listen: {listen}\nresolver: {{upstream_ca: {internet.ca}}}\n")
-    folders.rule(AGENT.replace(":5300", ":5301").replace(":3128", ":3129"))
+    folders.rule(AGENT.replace(":5300", ":5301").replace(":3128", ":3139"))
     asked = ["kdig", "@127.0.0.1", "-p", "5301"]
     with running(internet.agent, folders):
         with internet.capture() as capture:

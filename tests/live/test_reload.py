@@ -20,6 +20,7 @@ listen:
   dot: []
   doh: []
   proxy: ["127.0.0.1:3128", "127.0.0.1:3129"]
+  proxy_tls: []
   metrics: ["127.0.0.1:9153"]
 resolver: {{upstream_ca: {ca}}}
 """
