@@ -37,7 +37,8 @@ class Host:
         for path in (self.folders.state, self.runtime):
             os.chown(path, UID, UID)
         self.config = self.folders.config / "sallyport.yaml"
-        self.folders.configure(f"listen: {{control: {self.runtime}/control.sock}}\n")
+        doors = f"control: {self.runtime}/control.sock, workload: {self.runtime}/workload.sock"
+        self.folders.configure(f"listen: {{{doors}}}\n")
         self.folders.rule(RULES)
         for path in (root, *root.rglob("*")):
             if path != self.folders.state:
