@@ -216,7 +216,7 @@ class Appliance:
         identities.revocations.on_written(self._workload.look)  # the issuer reads the file
         tokens.on_void(self._cutting.token_is_void)
         identities.certificates.on_void(lambda: self._start_task(sweep_askers(self._egress)))
-        identities.trust.on_change(lambda: self._cutting.trusts(identities.trust.epoch))
+        self._cutting.follow(identities.trust)
 
     def _revoked_apps(self) -> Mapping[str, Revocation]:
         return self._identities.revocations.revocations.apps

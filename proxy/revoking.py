@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from proxy.audit import Audit, Line
 from proxy.audit_line import rfc3339
 from proxy.certificates.revoked import Change, Kind, Revocation
+from proxy.certificates.trust import TrustBundles
 from proxy.control.revocations import Cut
 from proxy.control.routes import OURSELVES
 from proxy.egress.context import Context
@@ -52,7 +53,6 @@ class Cutting:
         self._entropy = entropy
         self._tasks: set[asyncio.Task[object]] = set()
         self._last: asyncio.Task[Cut] | None = None
-        self._trusted = 0  # the epoch of the anchors
 
     async def cut(self) -> Cut:
         """Return what the last revocation cut, once its resets are out."""
@@ -83,11 +83,17 @@ class Cutting:
         if not change.is_ours:
             self._start(self._tell_of(change))
 
-    def trusts(self, epoch: int) -> None:
-        """Act on other anchors (`TrustBundles.on_change`); intermediates leave their epoch."""
-        if epoch != self._trusted:
-            self._trusted = epoch
-            self.renew_presented()
+    def follow(self, trust: TrustBundles) -> None:
+        """Act on anchors that are believed no more, from now on; other changes void nothing."""
+        before = trust.anchors
+
+        def changed() -> None:
+            nonlocal before
+            is_less, before = not {*before} <= {*trust.anchors}, trust.anchors
+            if is_less:
+                self.renew_presented()
+
+        trust.on_change(changed)
 
     def renew_presented(self) -> None:
         """Show origins no certificate any more that may be void: rests are ended, new ones fetched.

@@ -14,6 +14,7 @@ from msgspec import Struct, structs
 
 from proxy.certificates.live import LiveRevocations
 from proxy.certificates.revoked import Kind
+from proxy.certificates.trust import TrustBundles
 from proxy.limits import Limits
 from proxy.resolver.query import Asker, Miss
 from proxy.revoking import Cutting
@@ -22,6 +23,7 @@ from rules.decision import Reason
 from rules.match import index_rules
 from rules.ruleset import App
 from tests.proxy.composed import ME, Composed, allow, composed, exact, ruleset
+from tests.proxy.egress.secured import Domain, svid
 from tests.proxy.egress.test_sweep import is_reset, patient, to, tunnelled
 from tests.proxy.egress.world import World, basic, get, opened, settled, token_app
 from tests.proxy.resolver.hostile import answer, hostile
@@ -191,3 +193,22 @@ async def test_an_answer_that_comes_after_the_revocation_is_not_given(tmp_path: 
     assert refusal(message) == (dns.rcode.REFUSED, [18])
     assert not message.answer
     assert [line["reason"] for line in lines] == [Reason.REVOKED]
+
+
+async def test_an_anchor_that_is_believed_no_more_has_svids_fetched_anew(tmp_path: Path) -> None:
+    issuer, other = Domain(tmp_path / "one"), Domain(tmp_path / "two")
+    ours, theirs = issuer.bundle.read_text(), other.bundle.read_text()
+    trust = TrustBundles()
+    trust.use({"a.example": ours})
+    async with (
+        opened(tmp_path, identities=issuer.contexts(issuer.bundle)) as world,
+        revocable(world, tmp_path) as it,
+    ):
+        it.cutting.follow(trust)
+        show = world.egress.identities.context_for
+        first = await show("me", svid())
+        trust.complete(theirs)
+        trust.use({"a.example": ours, "b.example": theirs})
+        assert await show("me", svid()) is first
+        trust.use({"b.example": theirs})
+        assert await show("me", svid()) is not first

@@ -47,8 +47,9 @@ async def gone(it: Served) -> None:
 
 
 async def until(it: Served, condition: Callable[[Doh], bool]) -> None:
-    while not any(map(condition, it.plane.open)):  # noqa: ASYNC110 - nothing tells of it
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(60):
+        while not any(map(condition, it.plane.open)):
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("get_or_post", [(), ("+https-get",)])
