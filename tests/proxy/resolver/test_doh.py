@@ -48,7 +48,7 @@ async def gone(it: Served) -> None:
 
 async def until(it: Served, condition: Callable[[Doh], bool]) -> None:
     async with asyncio.timeout(60):
-        while not any(map(condition, it.plane.open)):
+        while not any(map(condition, it.plane.open)):  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.01)
 
 
