@@ -3,7 +3,8 @@
     CertsError
     |-- KeystoreError    a file or folder: missing, half-written, or open to others
     |-- IssueError       a certificate that the root cannot sign: a name, or the time
-    `-- SpiffeError      a SPIFFE ID, bundle or JWT-SVID is none, or not to be believed
+    |-- SpiffeError      a SPIFFE ID, bundle or JWT-SVID is none, or not to be believed
+    `-- EvidenceError    what should prove what runs where is no proof (RFC 9334, section 8.1)
 
 Every text ends with what to do, and none of them holds a key or a part of one.
 """
@@ -23,3 +24,7 @@ class IssueError(CertsError):
 
 class SpiffeError(CertsError):
     """A SPIFFE ID, bundle or JWT-SVID is none, or not to be believed; the text says why."""
+
+
+class EvidenceError(CertsError):
+    """What should prove what runs where is no proof; the text is for who sent it."""

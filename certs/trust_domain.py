@@ -17,6 +17,7 @@ from certs.known_domain import DOMAIN_JSON, REFRESH_HINT_S, Generation, Record, 
 from certs.mint import Authority
 from certs.profile import SVID_TTL_S
 from certs.rotation import due, pruned, signing
+from certs.signed_claims import sign_claims
 from certs.spiffe import workload_id
 from certs.svid import IssuedSvid, SvidIssuer, svid_profile
 
@@ -107,10 +108,17 @@ class TrustDomain:
             IssueError: the audience or the life is out of bounds, or no key is good at `now`.
         """
         who = workload_id(spiffe_id, self.name)
-        found = signing(self._record.jwt_keys, now.timestamp())
-        if found is None:
-            raise IssueError(_NONE.format("JWT key", now, "jwt"))
-        return make_jwt(who, audience, now, ttl_s, found.id, self._jwt_keys[found.id])
+        kid = self._jwt_signing(now)
+        return make_jwt(who, audience, now, ttl_s, kid, self._jwt_keys[kid])
+
+    def sign_claims(self, claims: bytes, typ: str, now: dt.datetime) -> str:
+        """Return a JWT of `claims`, a JSON object; `typ` is one of `certs.signed_claims.TYPES`.
+
+        Raises:
+            IssueError: it is no such thing, or no key is good at `now`.
+        """
+        kid = self._jwt_signing(now)
+        return sign_claims(claims, typ, now, kid, self._jwt_keys[kid])
 
     def check_jwt(
         self, token: str, audience: str, now: dt.datetime, bundles: Mapping[str, Bundle]
@@ -167,6 +175,13 @@ class TrustDomain:
             refresh_hint_s=REFRESH_HINT_S,
             sequence=record.sequence,
         )
+
+    def _jwt_signing(self, now: dt.datetime) -> str:
+        """Return the id of the JWT key that signs at `now`."""
+        found = signing(self._record.jwt_keys, now.timestamp())
+        if found is None:
+            raise IssueError(_NONE.format("JWT key", now, "jwt"))
+        return found.id
 
     def _signing(self, now: dt.datetime) -> Generation:
         found = signing(self._record.intermediates, now.timestamp())

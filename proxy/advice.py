@@ -5,7 +5,10 @@ The text names the asker's own app and target, never another app's rules.
 
 from rules.decision import Decision, Reason, Verdict
 from rules.facts import UNKNOWN_APP
+from rules.required import ON_A_PLAIN_PORT
 
+_ATTEST = "run `sallyport attest` or POST /attest/nonce at sallyport.internal"
+_ATTEST_THERE = "run `sallyport attest` or POST /attest/nonce there"
 _ADVICE: dict[Reason, str] = {
     Reason.RULE: "a deny rule covers it; do not retry, ask the admin",
     Reason.LOCAL: "answered by the appliance itself",
@@ -21,7 +24,7 @@ _ADVICE: dict[Reason, str] = {
     Reason.IDENTITY_UNKNOWN: "nothing proves which app asks; ask the admin for an identity line",
     Reason.IDENTITY_CONFLICT: "the credentials name different apps; present one",
     Reason.MTLS_REQUIRED: "its rule needs a client certificate: send yours to a listener with TLS",
-    Reason.ATTESTATION_REQUIRED: "an attestation is required; this version cannot take one",
+    Reason.ATTESTATION_REQUIRED: _ATTEST,
     Reason.REVOKED: "the identity was revoked; ask the admin",
     Reason.NAME_MALFORMED: "send a host name of letters, digits, hyphens (A-labels), or an address",
     Reason.PORT_NOT_ALLOWED: "ask the admin to add the port to `ports` of its rule",
@@ -58,6 +61,8 @@ def advise(decision: Decision, app: str) -> str:
     if app == UNKNOWN_APP and reason in _OF_A_STRANGER:
         reason = Reason.IDENTITY_UNKNOWN
     advice = _ADVICE[reason].replace("{app}", app)
+    if decision.text == ON_A_PLAIN_PORT:
+        advice = _ATTEST_THERE  # the text says where; DNS has room for no more
     # What a failure says of the other side is for the operator, in audit.
     is_said = decision.text and decision.verdict is Verdict.DENY
     return f"{decision.text}; {advice}" if is_said else advice

@@ -5,10 +5,8 @@ Exit codes: 0 after SIGTERM or SIGINT, 3 rules broken, 4 cannot bind or write, 7
 """
 
 import asyncio
-import gc
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -22,24 +20,24 @@ from proxy.accepting import Accepting, Planes
 from proxy.admin import Admin
 from proxy.audit import Audit
 from proxy.authorize import Authorizer
-from proxy.banner import Ready, ready_json, ready_table, version
+from proxy.banner import Ready, version
 from proxy.binding import Bound, bind_listeners, listening
 from proxy.certificates.revoked import Revocation
 from proxy.config import Settings
-from proxy.control.listener import Control
-from proxy.control.place import ControlSocket
-from proxy.control.remote import RemoteControl
+from proxy.control.agent_api import MountedApi
 from proxy.control.revocations import Revoking
 from proxy.control.status import Reloaded, Sources
+from proxy.controlling import KIND, Controlling
 from proxy.egress.identity_context import IdentityContexts
 from proxy.egress.plane import Egress
 from proxy.egress.sweep import sweep, sweep_askers
 from proxy.errors import BindError, ConfigError
 from proxy.hardening import close_to_debuggers
 from proxy.identities import Identities
+from proxy.lifetime import live
 from proxy.metrics import Metrics
-from proxy.notify import Heartbeat, notify
 from proxy.outward import parent_of, refuse_circles, upstreams_of
+from proxy.proof import Ground, Proof
 from proxy.refusals import Refusals
 from proxy.reload.assembly import NO_RULES, Assembly, Generation, RebuildError
 from proxy.reload.files import public_suffixes
@@ -88,8 +86,7 @@ class Appliance:
         self._own = OwnSockets(set(), set())
         self._clock = Clock(time.time, os.urandom)
         self._identities = Identities(settings, self.metrics, self._clock)
-        self._control: Control | None = None
-        self._remote: RemoteControl | None = None
+        self._controlling = Controlling(limits, self.metrics)
         self._bound: list[Bound] = []
         self.metrics.audit_available.read_by(lambda: int(self._audit.status() is None))
         self.metrics.certificate_not_after.read_by(self._certificate_end)
@@ -120,6 +117,7 @@ class Appliance:
         self._open_state()
         await self._identities.open()
         self._compose(rules)
+        await self._proof.open()
         refuse_circles(self._own, self._upstreams, self._egress.parent)
         self._reloader = Reloader(
             rules, request, seen, self._use, self._sweep, self._limits, self.metrics,
@@ -131,7 +129,10 @@ class Appliance:
         self._workload.start(doors.sockets(self._bound))
         if settings.identity.federation or settings.identity.workload_api:
             self._workload.wake()  # others' bundles come through it
-        await self._serve_control(doors.control)
+        await self._controlling.start(self._sources(), doors.control)
+        await self._controlling.start_remote(
+            self._bound, self._identities.admins, self._tls.control
+        )
         self.metrics.generation.set(rules.number)
         self._reloader.start()
         return self._ready(rules, skipped)
@@ -140,9 +141,7 @@ class Appliance:
         """Stop accepting, end every connection, and write what audit still holds."""
         await self._reloader.close()
         self._accepting.stop()
-        for each in (self._remote, self._control):
-            if each is not None:
-                await each.close()
+        await self._controlling.close()
         await self._workload.close()
         for task in self._tasks:
             task.cancel()
@@ -150,6 +149,7 @@ class Appliance:
         await self._accepting.close()
         await self._lookup.close()
         await self._cutting.close()
+        await self._proof.close()
         await self._identities.close()
         for close in reversed(self._closing):
             close()
@@ -179,6 +179,7 @@ class Appliance:
         )  # fmt: skip
         self._workload = self._made_workload()
         self._workload.use(rules.ruleset)
+        self._proof = self._made_proof()
         self._egress = Egress(
             authorizer, self._identifier, self._lookup, self._own, limits, metrics,
             self._refusals, time.time, os.urandom, parent_of(self._settings),
@@ -186,6 +187,7 @@ class Appliance:
                 limits, metrics, time.time, self._settings.egress_anchors,
                 self._workload.sign, self._identities.is_revoked, self._identities.is_void,
             ),
+            self._proof.api,
         )  # fmt: skip
 
     def _made_workload(self) -> Workload:
@@ -203,6 +205,19 @@ class Appliance:
         )
         return Workload(parts)
 
+    def _made_proof(self) -> Proof:
+        ground = Ground(
+            settings=self._settings,
+            identities=self._identities,
+            workload=self._workload,
+            audit=self._audit,
+            metrics=self.metrics,
+            ruleset=lambda: self._ruleset,
+            clock=self._clock,
+            monotonic=asyncio.get_running_loop().time,
+        )
+        return Proof(ground)
+
     def _watch_void(self) -> None:
         """Act on whatever becomes void from now on."""
         identities = self._identities
@@ -215,6 +230,7 @@ class Appliance:
         revocations.on_change(lambda _: self._workload.look())
         identities.revocations.on_written(self._workload.look)  # the issuer reads the file
         tokens.on_void(self._cutting.token_is_void)
+        identities.attested.attestations.on_void(self._cutting.lapsed)
         identities.certificates.on_void(lambda: self._start_task(sweep_askers(self._egress)))
         self._cutting.follow(identities.trust)
 
@@ -271,28 +287,18 @@ class Appliance:
             self._resolver,
             self._identifier,
             self._egress,
-            DohPlane(self._resolver, self._identifier, self._refusals, limits, metrics),
+            DohPlane(
+                self._resolver, self._identifier, self._refusals, limits, metrics, self._proof.api
+            ),
             Admin(metrics, self._problems, limits, identities.tokens.scrapes),
             self._tls.contexts,
             recorder(self._audit, lambda: self._authorizer.generation),
+            identities.leases,
         )
         self._accepting = Accepting(planes, limits, metrics)
         for bound in self._bound:
-            if bound.kind not in {*ISSUERS, "control_tls"}:
+            if bound.kind not in {*ISSUERS, KIND}:
                 await self._accepting.start(bound)
-
-    async def _serve_control(self, door: ControlSocket | None) -> None:
-        self._control = Control(self._sources(), self._limits, self.metrics)
-        await self._control.start(door)
-        tls = self._tls.control
-        if tls is None:
-            return
-        self._remote = RemoteControl(
-            self._control.routes, self._identities.admins, tls, self._limits, self.metrics
-        )
-        for bound in self._bound:
-            if bound.kind == "control_tls":
-                await self._remote.start(bound.socket, bound.label)
 
     def _sources(self) -> Sources:
         return Sources(
@@ -315,6 +321,10 @@ class Appliance:
             certificate=lambda: certificate(self._tls.leaf),
             problems=self._problems,
             issuing=lambda: issuing(self._settings, self._identities, self._workload),
+            agent_api=lambda: MountedApi(self._proof.api, self._identifier.vouched),
+            agents=lambda: self._proof.agents.all(time.time()),
+            attesting=lambda: self._proof.attesting,
+            exchange=lambda: self._proof.exchange,
             revoking=lambda: Revoking(
                 self._identities.revocations, self._cutting.cut, lambda: self._ruleset.apps
             ),
@@ -335,7 +345,8 @@ class Appliance:
             **self._identities.problems,
             "certificate": self._tls.problem,
             "issuer": self._workload.problem,
-            "control": None if self._control is None else self._control.problem,
+            **self._proof.problems,
+            "control": self._controlling.problem,
         }
         return {name: text for name, text in found.items() if text}
 
@@ -350,31 +361,6 @@ class Appliance:
         )
 
 
-async def _run(settings: Settings) -> int:
-    appliance = Appliance(settings)
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
-    ready = await appliance.start()
-    loop.add_signal_handler(signal.SIGHUP, appliance.reload)
-    gc.freeze()  # rules and modules stay: the cyclic collector need not walk them again
-    if settings.json:
-        for note in ready.notes:
-            logger.warning("%s", note)
-        print(ready_json(ready), flush=True)  # noqa: T201 - the ready event is our output
-    else:
-        print(ready_table(ready), flush=True)  # noqa: T201 - so is the table
-    heartbeat = Heartbeat(os.environ, os.getpid(), lambda: True)
-    notify(os.environ, "READY=1")
-    heartbeat.start()
-    await ended.wait()
-    notify(os.environ, "STOPPING=1")
-    heartbeat.close()
-    await appliance.close()
-    return 0
-
-
 def main(argv: list[str]) -> int:
     """Run with the settings that the descriptor `argv[0]` gives as JSON; return the exit code."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
@@ -384,7 +370,7 @@ def main(argv: list[str]) -> int:
     with os.fdopen(int(argv[0]), "rb") as handed_over:
         settings = msgspec.json.decode(handed_over.read(), type=Settings)
     try:
-        return uvloop.run(_run(settings))
+        return uvloop.run(live(Appliance(settings), as_json=settings.json))
     except (RuleSyntaxError, RebuildError, ConfigError) as error:
         logger.error("%s", error)  # noqa: TRY400 - the text is for the operator, a trace is not
         return EXIT_RULES

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 import traceback
+from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -21,10 +22,14 @@ from rich.table import Table
 from rich.text import Text
 
 from proxy.banner import version as our_version
+from proxy.commands import agents as cli_agents
 from proxy.commands import app as cli_app
+from proxy.commands import attest as cli_attest
 from proxy.commands import ca as cli_ca
+from proxy.commands import capabilities as cli_capabilities
 from proxy.commands import doctor as cli_doctor
 from proxy.commands import enroll as cli_enroll
+from proxy.commands import exchange as cli_exchange
 from proxy.commands import metrics as cli_metrics
 from proxy.commands import revoke as cli_revoke
 from proxy.commands import status as cli_status
@@ -63,9 +68,10 @@ from proxy.why import rows
 from rules.decision import Decision, Reason, Verdict
 from rules.document import json_schema
 from rules.errors import RuleError, RuleSyntaxError
-from rules.explain import Step, explain
-from rules.facts import Evidence
+from rules.explain import Step, assume, explain
+from rules.facts import Evidence, Level
 from rules.match import index_rules
+from rules.ruleset import Ruleset
 from rules.zones import make_zones, with_zones
 
 app = typer.Typer(
@@ -78,9 +84,13 @@ app = typer.Typer(
 
 app.add_typer(cli_app.app)
 app.add_typer(cli_ca.app)
+app.add_typer(cli_capabilities.app)
 app.add_typer(cli_metrics.app)
+app.command()(cli_agents.agents)
+app.command()(cli_attest.attest)
 app.command()(cli_doctor.doctor)
 app.command()(cli_enroll.enroll)
+app.command()(cli_exchange.exchange)
 app.command()(cli_svid.svid)
 app.command()(cli_svid.admin)
 app.command()(cli_revoke.revoke)
@@ -88,6 +98,14 @@ app.command()(cli_revoke.restore)
 app.command()(cli_revoke.revoked)
 app.command()(cli_status.status)
 app.command()(cli_status.reload)
+
+
+class AttestedLevel(StrEnum):
+    """A level of attestation, as it is typed."""
+
+    SOFTWARE = "software"
+    LAUNCHED = "launched"
+    TPM = "tpm"
 
 
 def _show_version(wanted: bool) -> None:
@@ -187,6 +205,9 @@ def explain_command(  # noqa: PLR0913, PLR0917 - one argument an option
         list[Evidence] | None,
         typer.Option("--evidence", help="What proves that it is APP; `require` may ask for it."),
     ] = None,
+    attested: Annotated[
+        AttestedLevel | None, typer.Option("--attested", help="What it has freshly proven.")
+    ] = None,
     config: ConfigOption = None,
     rules: RulesOption = None,
     *,
@@ -203,15 +224,21 @@ def explain_command(  # noqa: PLR0913, PLR0917 - one argument an option
         raise typer.Exit(EXIT_RULES) from None
     except (PeerError, RuleError, ValueError) as error:
         fail(str(error), EXIT_USAGE)
-    zones = make_zones(parse_zones(settings.zones))
-    index = with_zones(index_rules(files.loaded.ruleset), zones)
-    if asker not in files.loaded.ruleset.apps:
-        known = ", ".join(sorted(files.loaded.ruleset.apps)) or "none"
-        say(f"no rule file speaks of the app {asker!r} (known: {known})")
+    ruleset = files.loaded.ruleset
+    _check_known(asker, ruleset)
+    if attested is not None:
+        facts = tuple(assume(fact, ruleset, Level[attested.upper()]) for fact in facts)
+    index = with_zones(index_rules(ruleset), make_zones(parse_zones(settings.zones)))
     shown = [(type(fact).__name__, explain(index, fact)) for fact in facts]
     _show_json(shown) if as_json else _show(shown)
     if any(_decision(steps).verdict is Verdict.DENY for _, steps in shown):
         raise typer.Exit(EXIT_FINDINGS)
+
+
+def _check_known(asker: str, ruleset: Ruleset) -> None:
+    if asker not in ruleset.apps:
+        known = ", ".join(sorted(ruleset.apps)) or "none"
+        say(f"no rule file speaks of the app {asker!r} (known: {known})")
 
 
 @app.command()

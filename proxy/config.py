@@ -16,8 +16,10 @@ from typing import Any
 from msgspec import Struct, structs
 
 from proxy.audit import AuditSettings
+from proxy.config_attestation import AttestationSettings, read_attestation
 from proxy.config_identity import IdentitySettings, read_identity
 from proxy.config_keys import (
+    AttestationKeys,
     AuditKeys,
     ConfigKeys,
     EgressKeys,
@@ -127,6 +129,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     identity: IdentitySettings = IdentitySettings()
     """The trust domain, and whom else to believe."""
 
+    attestation: AttestationSettings = AttestationSettings()
+    """How long a proof counts, and whose TPMs are believed."""
+
     limits: Limits = Limits()
     """Every bound."""
 
@@ -196,6 +201,7 @@ class _Reader:
             egress_ca=(keys.egress or EgressKeys()).upstream_ca,
             upstream_proxy=(keys.egress or EgressKeys()).upstream_proxy,
             identity=read_identity(keys.identity or IdentityKeys(), self._problem),
+            attestation=read_attestation(keys.attestation or AttestationKeys(), self._problem),
             limits=self._limits(),
             first_run=keys.rules is None and not locations.system,
             config_file=self._file,

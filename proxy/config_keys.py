@@ -73,6 +73,13 @@ class IdentityKeys(Struct, forbid_unknown_fields=True):
     admins: list[str] | None = None
 
 
+class AttestationKeys(Struct, forbid_unknown_fields=True):
+    """`attestation:` as it is written."""
+
+    ttl: int | str | None = None
+    ek_roots: list[str] | None = None
+
+
 class AuditKeys(Struct, forbid_unknown_fields=True):
     """`audit:` as it is written."""
 
@@ -89,6 +96,7 @@ class ConfigKeys(Struct, forbid_unknown_fields=True):
     resolver: ResolverKeys | None = None
     egress: EgressKeys | None = None
     identity: IdentityKeys | None = None
+    attestation: AttestationKeys | None = None
     rules: Texts | None = None
     state: str | None = None
     audit: AuditKeys | None = None

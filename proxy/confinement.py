@@ -134,7 +134,8 @@ def _rooted(settings: Settings) -> Iterator[Path]:
     identity = settings.identity
     bundles = (path for each in identity.federation.values() for path in (each.file, each.ca))
     provider = None if identity.oidc is None else identity.oidc.ca
-    files = (settings.upstream_ca, settings.egress_ca, provider, *bundles)
+    roots = settings.attestation.ek_roots
+    files = (settings.upstream_ca, settings.egress_ca, provider, *bundles, *roots)
     yield from (Path(each) for each in files if each)
     if settings.config_file:
         yield Path(settings.config_file).absolute()

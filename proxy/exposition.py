@@ -155,7 +155,7 @@ class Gauge:
     def __init__(self, name: str, text: str) -> None:
         self.row = Row(name, "gauge", {}, text)
         self.value = 0
-        self._read: Callable[[], int] | None = None
+        self._read: Callable[[], float] | None = None
 
     def add(self, n: int = 1) -> None:
         """Add `n`, which may be negative."""
@@ -165,7 +165,7 @@ class Gauge:
         """Make `value` the present one."""
         self.value = value
 
-    def read_by(self, read: Callable[[], int]) -> None:
+    def read_by(self, read: Callable[[], float]) -> None:
         """Ask `read` for the value whenever somebody wants to know it."""
         self._read = read
 
@@ -173,6 +173,27 @@ class Gauge:
         """Return the gauge in the form that Prometheus renders."""
         value = self.value if self._read is None else self._read()
         return GaugeMetricFamily(self.row.name, self.row.help, value=value)
+
+
+class Gauges:
+    """A number for each value of one label, which is asked for when it is read."""
+
+    def __init__(self, name: str, text: str, label: str, values: Iterable[str]) -> None:
+        self.row = Row(name, "gauge", {label: tuple(values)}, text)
+        self._label = label
+        self._read: Callable[[], Mapping[str, float]] = dict
+
+    def read_by(self, read: Callable[[], Mapping[str, float]]) -> None:
+        """Ask `read` for the numbers by value whenever somebody wants to know them."""
+        self._read = read
+
+    def family(self) -> Metric:
+        """Return the gauges in the form that Prometheus renders; what is not told is 0."""
+        family = GaugeMetricFamily(self.row.name, self.row.help, labels=(self._label,))
+        found = self._read()
+        for value in self.row.labels[self._label]:
+            family.add_metric([value], found.get(value, 0))
+        return family
 
 
 class Elsewhere:
@@ -231,7 +252,7 @@ class Build:
         return family
 
 
-type Kind = Count[*tuple[object, ...]] | AppCount | Elsewhere | Gauge | Histogram | Build
+type Kind = Count[*tuple[object, ...]] | AppCount | Elsewhere | Gauge | Gauges | Histogram | Build
 """Whatever stands on a page."""
 
 

@@ -1,4 +1,4 @@
-"""Everything that says who asks: tokens, certificates, what was revoked, whom to believe.
+"""Everything that says who asks: tokens, certificates, leases, proof, what was revoked.
 
 What is void is noticed here, once a second or in the moment in which it is said; what that ends is
 the affair of `proxy.revoking`.
@@ -11,6 +11,8 @@ from pathlib import Path
 
 from certs.errors import CertsError
 from certs.known_domain import DOMAIN_JSON, read_domain
+from proxy.attested.live import FILE_NAME as ATTESTED
+from proxy.attested.live import LiveAttested
 from proxy.certificates.known import Certificates
 from proxy.certificates.live import LiveRevocations
 from proxy.certificates.revoked import FILE_NAME as REVOKED
@@ -21,6 +23,7 @@ from proxy.control.admins import Admins
 from proxy.errors import ConfigError
 from proxy.identify import Identifier
 from proxy.metrics import Metrics
+from proxy.sandbox.leases import Leases
 from proxy.tokens.live import LiveTokens
 from proxy.transport.peer import PeerTable
 from proxy.workload.events import Clock
@@ -51,6 +54,8 @@ class Identities:
         self.certificates = Certificates(
             self.trust, self.revocations.revocations, limits, clock.wall, metrics.bounds.add
         )
+        self.attested = LiveAttested(state / ATTESTED, limits, clock.wall, metrics.bounds.add)
+        self.leases = Leases(limits, metrics.bounds.add)
         self.admins = Admins(settings.identity.admins, self._domain, self.certificates)
         self._bundles: dict[str, str] = {}
         self._own: dict[str, str] = {}
@@ -64,7 +69,14 @@ class Identities:
 
     def identifier(self, ruleset: Ruleset, peers: PeerTable) -> Identifier:
         """Return what names the askers of every plane."""
-        return Identifier(ruleset, peers, self.tokens.tokens, self.certificates)
+        return Identifier(
+            ruleset,
+            peers,
+            self.tokens.tokens,
+            self.certificates,
+            self.attested.attestations,
+            self.leases,
+        )
 
     def is_barred(self, app: str, spiffe_id: str) -> bool:
         """Return whether `app` may not have `spiffe_id`, whatever the rules say."""
@@ -84,6 +96,7 @@ class Identities:
         self._look_at_domain()
         await self.revocations.open()
         await self.tokens.open()
+        await self.attested.open()
         self._tick()
 
     def is_void(self, serial: str) -> bool:
@@ -111,6 +124,7 @@ class Identities:
         if self._timer is not None:
             self._timer.cancel()
         await self.tokens.close()
+        await self.attested.close()
         await self.revocations.close()
 
     def believe(self, bundles: Mapping[str, str]) -> None:

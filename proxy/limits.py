@@ -99,6 +99,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     )
     token_busy_s: float = 5.0  # waited for another writer of such a file; sqlite3's own timeout
     revocations: int = 4096  # at once; a bound of ours: each is an admin's act, 200 octets
+    leases: int = 128  # sandboxes at once; kubelet maxPods 110
     # the issuer and who asks it
     workload_connections: int = 512  # dbus-daemon max_completed_connections 2048
     workload_connections_per_uid: int = 256  # dbus-daemon max_connections_per_user 256
@@ -108,6 +109,13 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     issuer_start_s: float = 20.0  # for what takes 0.5 s; systemd TimeoutStartSec 90
     issuer_answer_s: float = 10.0  # of a signature, when it runs; grpclib and SPIRE 30
     issuer_signatures: int = 64  # that wait for it; admin_connections is 64
+    issuer_questions: int = 1024  # about evidence, that wait; each takes 0.3 ms, ext_authz_calls
+    issuer_questions_per_app: int = 256  # a quarter of them; 0.1 s of its time
+    issuer_questions_at_once: int = 4  # at the issuer: 7 ms at most; what workloads ask comes next
+    agents: int = 1024  # in the table of who attests or sends heartbeats; as apps_remembered
+    agents_per_app: int = 256  # a quarter of them
+    agent_heartbeat_s: float = 30.0  # between two; kubelet renews its lease every 10
+    agent_kept_s: float = 86400.0  # after the last word of one; Nomad node_gc_threshold 24 h
     issuer_restart_s: float = 1.0  # after its first end; gRPC connection back-off 1
     issuer_restart_most_s: float = 60.0  # doubled up to this; gRPC 120, Kubernetes 300
     # enrolment and revocation status, which the issuer serves
@@ -139,6 +147,29 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ext_authz_calls: int = 1024  # Envoy's questions under way; its max_requests is 1024
     ext_authz_s: float = 1.0  # for an answer; Envoy's own timeout is 0.2 unless set
     certificates: int = 1024  # chains of clients, read and remembered; as many as tokens
+    # the API at sallyport.internal
+    agent_api_octets: int = 65535  # of content; as doh_body_octets, an EK's chain has 8 KiB
+    agent_api_calls: int = 256  # under way; admin_connections 64, and an agent asks once in minutes
+    agent_api_calls_per_app: int = 128  # half of them: no app holds the door shut for others
+    agent_api_form_parameters: int = 32  # of a form; RFC 8693 knows 10, PHP max_input_vars 1000
+    agent_api_s: float = 30.0  # for an answer; issuer_answer_s is 10 of it
+    # attestation
+    attestations: int = 4096  # results that stand; 1,000 agents with one a level
+    attestations_per_app: int = 2048  # half of them: no app's share is another's
+    attestation_nonces: int = 4096  # outstanding; a minute of what `attestation_burst` gives
+    attestation_nonces_per_binding: int = 8  # as many attempts of one client at once
+    attestation_nonce_s: float = 60.0  # RFC 8555's nonces live an hour, Keylime's quotes 60 s
+    attestation_burst: int = 1000  # of an app at once, nonces and evidence each; as `svids`
+    attestation_every_s: float = 0.05  # until one more; 1,000 agents every 4 min are 4.2 a second
+    attesters: int = 1024  # AKs that are enrolled; as many as tokens
+    attesters_per_app: int = 512  # half of them
+    attester_challenges: int = 64  # of an enrolment, outstanding; as issuer_signatures
+    attester_challenge_s: float = 300.0  # to activate a credential; SPIRE's tpm plugins set none
+    attested_queue: int = 4096  # rows not yet on disk, then nothing is attested; as issued_queue
+    # capability tokens
+    capabilities: int = 4096  # not expired; four of each of 1,000 agents, 2 KiB each
+    capabilities_per_app: int = 1024  # a quarter of them: no app's share is another's
+    capability_parties: int = 5  # of a chain: who is acted for, and four actors
     # evidence
     audit_queue_octets: int = 16777216  # lines not yet on disk
     audit_quota_octets: int = 4194304  # per app and minute (reference.md)

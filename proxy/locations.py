@@ -137,6 +137,9 @@ def _expanded(settings: Settings, locations: Locations, folder: Path) -> Setting
             ext_authz=optional(listen.ext_authz) or "",
         ),
         identity=_with_plain_paths(settings.identity, optional),
+        attestation=msgspec.structs.replace(
+            settings.attestation, ek_roots=tuple(map(plain, settings.attestation.ek_roots))
+        ),
         upstream_ca=optional(settings.upstream_ca),
         egress_ca=optional(settings.egress_ca),
     )

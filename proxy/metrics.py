@@ -15,6 +15,7 @@ from proxy.exposition import (
     Count,
     Elsewhere,
     Gauge,
+    Gauges,
     Histogram,
     Kind,
     Page,
@@ -53,6 +54,20 @@ type ConnectionOutcome = Literal["accepted", "refused"]
 type SvidKind = Literal["x509", "jwt"]
 type SvidOutcome = Literal["issued", "refused"]
 type EnrolmentWay = Literal["join", "oidc", "reenroll", "other"]
+type ApiOutcome = Literal["answered", "refused", "busy", "failed"]
+type ExchangeOutcome = Literal[
+    "granted",
+    "malformed",
+    "unidentified",
+    "unproven",
+    "ungranted",
+    "full",
+    "unsigned",
+    "unrecorded",
+]
+type TokenUse = Literal["active", "inactive"]
+type AttestationKind = Literal["software", "tpm", "launched"]
+type AttesterOutcome = Literal["enrolled", "refused"]
 type PinOutcome = Literal["pinned", "evicted", "renewed"]
 type ReloadOutcome = Literal["changed", "unchanged", "failed"]
 type AuditOutcome = Literal["written", "folded", "dropped"]
@@ -77,6 +92,9 @@ class Metrics:
         self._count_egress()
         self._count_evidence()
         self._count_identity()
+        self._count_api()
+        self._count_capabilities()
+        self._count_attestation()
         self._count_connections()
         self.bounds: Count[str] = Count(
             "sallyport_bounds_total",
@@ -97,6 +115,71 @@ class Metrics:
         self.app_decisions = AppCount(apps, lambda: self.bounds.add("apps_remembered"))
         self._page = Page(self._all)
         self._of_apps = Page(lambda: (self.app_decisions,))
+
+    def _count_api(self) -> None:
+        self.agent_api_calls: Count[ApiOutcome] = Count(
+            "sallyport_agent_api_calls_total",
+            "Calls of the API at sallyport.internal, by how they ended.",
+            outcome=("answered", "refused", "busy", "failed"),
+        )
+        self.agent_api_under_way = Gauge(
+            "sallyport_agent_api_under_way",
+            "Calls of the API at sallyport.internal that are being answered.",
+        )
+        self.agents = Gauges(
+            "sallyport_agents",
+            "Agents that attest or send heartbeats, by their state.",
+            "state",
+            ("valid", "stale", "revoked", "silent"),
+        )
+        self.agents_attested = Gauge(
+            "sallyport_agents_attested_ratio",
+            "The share of those agents whose attestation stands, 0 to 1; 1 while there are none.",
+        )
+
+    def _count_capabilities(self) -> None:
+        self.capability_exchanges: Count[ExchangeOutcome] = Count(
+            "sallyport_capability_exchanges_total",
+            "Exchanges of attestation results for capability tokens, by what came of it.",
+            outcome=(
+                *("granted", "malformed", "unidentified", "unproven", "ungranted"),
+                *("full", "unsigned", "unrecorded"),
+            ),
+        )
+        self.capability_introspections: Count[TokenUse] = Count(
+            "sallyport_capability_introspections_total",
+            "Capability tokens that were asked about, by what was said of them.",
+            state=("active", "inactive"),
+        )
+        self.capabilities = Gauge(
+            "sallyport_capabilities", "Capability tokens that are neither expired nor void."
+        )
+        self.capabilities_voided: Count[()] = Count(
+            "sallyport_capabilities_voided_total", "Capability tokens that were voided or revoked."
+        )
+
+    def _count_attestation(self) -> None:
+        self.attestations: Count[AttestationKind, str] = Count(
+            "sallyport_attestations_total",
+            "Evidence that was sent, by its kind and by what came of it.",
+            level=("software", "tpm", "launched"),
+            outcome=(
+                *("attested", "malformed", "limited", "unavailable"),
+                *("unknown", "failed", "changed", "withdrawn"),
+            ),
+        )
+        self.attestation_s = Histogram(
+            "sallyport_attestation_seconds",
+            "Time from evidence to its attestation result, that of the issuer within.",
+        )
+        self.attestation_nonces = Gauge(
+            "sallyport_attestation_nonces", "Nonces that were given and not used."
+        )
+        self.attester_enrolments: Count[AttesterOutcome] = Count(
+            "sallyport_attester_enrolments_total",
+            "TPMs that were to be enrolled, by what came of it.",
+            outcome=("enrolled", "refused"),
+        )
 
     def _count_connections(self) -> None:
         self.connections: Count[ListenerKind, ConnectionOutcome] = Count(
@@ -253,5 +336,5 @@ class Metrics:
 
     def _all(self) -> Iterator[Kind]:
         for metric in vars(self).values():
-            if isinstance(metric, Count | Elsewhere | Gauge | Histogram | Build):
+            if isinstance(metric, Count | Elsewhere | Gauge | Gauges | Histogram | Build):
                 yield metric

@@ -8,6 +8,7 @@ was revoked.  What there is to say of it follows.
 import asyncio
 from collections.abc import Callable, Coroutine
 
+from proxy.attested.result import Result
 from proxy.audit import Audit, Line
 from proxy.audit_line import rfc3339
 from proxy.certificates.revoked import Change, Kind, Revocation
@@ -15,7 +16,7 @@ from proxy.certificates.trust import TrustBundles
 from proxy.control.revocations import Cut
 from proxy.control.routes import OURSELVES
 from proxy.egress.context import Context
-from proxy.egress.cut import cut, tell
+from proxy.egress.cut import cut, cut_lapsed, tell
 from proxy.egress.standing import Told
 from proxy.egress.sweep import sweep, sweep_askers
 from proxy.flow import Plane, new_id
@@ -104,6 +105,11 @@ class Cutting:
         for origin in self._context.pool.resting():
             if origin.key.secure is not None and origin.key.secure.certificate is not None:
                 origin.end()
+
+    def lapsed(self, results: tuple[Result, ...]) -> None:
+        """End what nothing fresh is proven for any more: `Attestations.on_void`."""
+        _, evidence = cut_lapsed(self._context, {each.binding for each in results})
+        self._start(tell(evidence))
 
     def token_is_void(self, token: Token) -> None:
         """Act on a token that was revoked, has expired or is gone: `Tokens.on_void`."""

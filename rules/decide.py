@@ -24,7 +24,6 @@ from rules.facts import (
     UNKNOWN_APP,
     Connect,
     Endpoint,
-    Evidence,
     Facts,
     Principal,
     Question,
@@ -42,6 +41,7 @@ from rules.match import (
 from rules.name import DomainName
 from rules.path import readings
 from rules.pattern import PatternKind
+from rules.required import Lack, lack, total
 from rules.rtype import AAAA, A
 from rules.ruleset import AllowRule, App, DenyRule
 from rules.special import special_use
@@ -106,7 +106,7 @@ def _question(app: AppIndex, facts: Question, zones: Zones) -> Decision:
             # A chain's target inherits the allow of the name whose chain it is.
             unmet = _unmet(app.app, rules, facts.principal) if facts.via is None else None
             if unmet is not None:
-                return _refused(app, name, unmet, rules[0])
+                return _refused(app, name, unmet.reason, rules[0], unmet.text)
             return Decision(_ALLOW, Reason.RULE, rules[0].id)
     if facts.via is not None:
         return Decision(_ALLOW, Reason.RULE)
@@ -122,13 +122,17 @@ def _local(app: AppIndex, facts: Question, zones: Zones) -> Decision:
 
 
 def _refused(
-    app: AppIndex, name: DomainName, reason: Reason, rule: AllowRule | DenyRule | None = None
+    app: AppIndex,
+    name: DomainName,
+    reason: Reason,
+    rule: AllowRule | DenyRule | None = None,
+    text: str = "",
 ) -> Decision:
     return Decision(
         _DENY,
         reason,
         rule.id if rule is not None else None,
-        text=rule.text if isinstance(rule, DenyRule) else "",
+        text=rule.text if isinstance(rule, DenyRule) else text,
         refuse=app.app.refuse,
         empty=_is_empty(app, name),
     )
@@ -147,15 +151,9 @@ def _leave_something(levels: Levels[DenyRule]) -> bool:
     return all(rule.types is not None for level in levels for rule in level.questions)
 
 
-def _unmet(app: App, rules: Sequence[AllowRule], principal: Principal) -> Reason | None:
+def _unmet(app: App, rules: Sequence[AllowRule], principal: Principal) -> Lack | None:
     """Return what the app or a deciding rule requires and the principal has not proven."""
-    wanting = None
-    for require in (app.require, *[rule.require for rule in rules]):
-        if require.mtls and Evidence.CERTIFICATE not in principal.evidence:
-            return Reason.MTLS_REQUIRED
-        if require.attested is not None:
-            wanting = Reason.ATTESTATION_REQUIRED  # nothing proves one in this version
-    return wanting
+    return lack(total([app.require, *[rule.require for rule in rules]]), principal)
 
 
 def _connect(app: AppIndex, facts: Connect, zones: Zones) -> Decision:
@@ -171,7 +169,7 @@ def _connect(app: AppIndex, facts: Connect, zones: Zones) -> Decision:
             unmet = _unmet(app.app, deciding, facts.principal)
             rule = (deciding or rules)[0].id
             if unmet is not None:
-                return Decision(_DENY, unmet, rule)
+                return Decision(_DENY, unmet.reason, rule, text=unmet.text)
             obligations = (*_resolve(facts.host, rules), _tunnel(app, facts, rules))
             if app.upgrading and _may_upgrade(levels, facts.port):
                 obligations += _UPGRADE
@@ -189,7 +187,7 @@ def _request(app: AppIndex, facts: Request, zones: Zones) -> Decision:
         if rules:
             unmet = _unmet(app.app, rules, facts.principal)
             if unmet is not None:
-                return Decision(_DENY, unmet, rules[0].id)
+                return Decision(_DENY, unmet.reason, rules[0].id, text=unmet.text)
             obligations = (*_resolve(facts.host, rules), *_upgrade(app, rules))
             return Decision(_ALLOW, Reason.RULE, rules[0].id, obligations)
     return Decision(_DENY, _missing(levels, facts))

@@ -35,6 +35,13 @@ Digest = Annotated[
 ]
 Port = Annotated[int, Meta(ge=1, le=65535)]  # port 0 is no destination (RFC 6335, section 6)
 Uid = Annotated[int, Meta(ge=0, le=4294967294)]  # chown(2): the last one means "none"
+PcrIndex = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?:[0-9]|1[0-9]|2[0-3])$",  # a PC Client TPM has 24 (PFP, section 3.3.1)
+        extra={"wanted": "the index of a PCR, 0 to 23"},
+    ),
+]
 Duration = int | str
 Texts = Annotated[list[str], Meta(min_length=1)]
 Hosts = Annotated[
@@ -64,7 +71,10 @@ class Process(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Identity(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One line of evidence; all its keys must match."""
 
-    lease: Annotated[Word, _said("A sandbox lease. Not in this version.")] | UnsetType = UNSET
+    lease: (
+        Annotated[Word, _said("A sandbox lease. No launcher grants one in this version.")]
+        | UnsetType
+    ) = UNSET
     spiffe: Annotated[str, _said("The SPIFFE ID of a client certificate (mTLS).")] | UnsetType = (
         UNSET
     )
@@ -98,9 +108,64 @@ Require = Annotated[
     list[Requirement],
     Meta(
         min_length=1,
-        description="What must be proven besides: mtls. attested is not in this version: refused.",
+        description="What must be proven besides: mtls, attested, {attested: {level, max_age}}.",
     ),
 ]
+
+
+class Launch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One program that may be launched; what is absent must not be there."""
+
+    file: Annotated[Digest, _said("SHA-256 of the file that is executed.")]
+    script: Annotated[Digest, _said("SHA-256 of its script.")] | UnsetType = UNSET
+    interpreter: Annotated[Digest, _said("SHA-256 of the interpreter.")] | UnsetType = UNSET
+
+
+Digests = Annotated[list[Digest], Meta(min_length=1)]
+
+
+class ReferenceValues(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What evidence must be for an attestation to succeed."""
+
+    pcrs: (
+        Annotated[
+            dict[PcrIndex, Digest | Digests],
+            _said("By index, the values that a PCR may have (SHA-256). All of them are quoted."),
+        ]
+        | UnsetType
+    ) = UNSET
+    tpms: (
+        Annotated[Digests, _said("SHA-256 of the public keys of TPMs (EK). Default any trusted.")]
+        | UnsetType
+    ) = UNSET
+    keys: (
+        Annotated[Digests, _said("SHA-256 of the public software keys. Default any.")] | UnsetType
+    ) = UNSET
+    launched: (
+        Annotated[list[Launch], Meta(min_length=1, description="What may be launched.")] | UnsetType
+    ) = UNSET
+
+
+class Capability(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the app may have tokens for."""
+
+    audience: Annotated[str, _said("Who takes the token: an absolute URI, or a SPIFFE ID.")]
+    scopes: Annotated[Texts, _said("What it may say there, such as read-project-x:documents.")]
+    ttl: Annotated[Duration, _said("How long at most, 1s to 1h. Default 60s.")] | UnsetType = UNSET
+    on_behalf_of: (
+        Annotated[
+            list[Word],
+            Meta(min_length=1, description="Apps whose tokens the app may pass on in its name."),
+        ]
+        | UnsetType
+    ) = UNSET
+    require: (
+        Annotated[
+            list[Requirement],
+            Meta(min_length=1, description="What must be proven. Default attested."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class ClientCertificate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -189,6 +254,13 @@ class App(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     )
     deny: Annotated[list[Deny], _said("What it may not; [] is nothing.")] | UnsetType = UNSET
     detect: Annotated[Detect, _said("The tunnel detector.")] | UnsetType = UNSET
+    reference_values: (
+        Annotated[ReferenceValues, _said("What evidence is compared with.")] | UnsetType
+    ) = UNSET
+    capabilities: (
+        Annotated[list[Capability], Meta(min_length=1, description="Tokens for other services.")]
+        | UnsetType
+    ) = UNSET
 
 
 class DenyList(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

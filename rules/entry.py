@@ -10,6 +10,7 @@ from rules.hosts import HostReader
 from rules.node import MappingNode, Node, Report, at, one_or_more, quote
 from rules.path import parse_glob
 from rules.pattern import HostPattern
+from rules.required import union
 from rules.restriction import (
     DEFAULT_PORTS,
     DEFAULT_TYPES,
@@ -17,18 +18,16 @@ from rules.restriction import (
     read_each,
     read_method,
     read_network,
-    read_require,
     read_type,
-    union,
+    require_of,
 )
-from rules.ruleset import AllowRule, DenyRule, Requirements
+from rules.ruleset import AllowRule, DenyRule
 from rules.shape import suggest
 from rules.text import SourceText, read_file
 from rules.upgrade import read_upgrade
 
 _PLAIN_HTTP = frozenset({80})
 _BESIDE_PACK = frozenset({"pack", "name", "require"})
-_NO_REQUIREMENT = Requirements()
 
 
 class EntryReader:
@@ -149,21 +148,6 @@ class EntryReader:
                 report.error(node, "an entry of a pack has no https_upgrade", "mend the pack")
             else:
                 yield self._allow(entry, node, report)
-
-
-def require_of(
-    entries: list[document.Requirement] | UnsetType,
-    node: MappingNode,
-    report: Report,
-) -> Requirements:
-    """Return the `require` of an entry or app, with the warning of what nothing can meet yet."""
-    if entries is UNSET:
-        return _NO_REQUIREMENT
-    require = read_require(entries, node.value("require"), report)
-    if require.attested is not None:
-        message = "`attested` cannot be met in this version: what it guards is refused"
-        report.warn(node.key("require"), message, "take `attested` out to allow without it")
-    return require
 
 
 def pairs[T](entries: Sequence[T], node: Node) -> Iterator[tuple[T, MappingNode]]:

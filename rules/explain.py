@@ -8,16 +8,19 @@ from collections.abc import Collection, Iterable, Iterator
 from enum import StrEnum
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from rules.address import Address, embedded, special_purpose
 from rules.decide import decide, names_host
 from rules.decision import Decision, FileCertificate, Reason, UpgradeTls, Verdict, upgraded_port
-from rules.facts import Connect, Endpoint, Facts, Question, Request
-from rules.match import RuleIndex, is_of_origins, is_of_questions, is_selective
+from rules.facts import Connect, Endpoint, Evidence, Facts, Level, Principal, Question, Request
+from rules.freshness import just_made, thresholds
+from rules.match import AppIndex, RuleIndex, is_of_origins, is_of_questions, is_selective
 from rules.name import DomainName
 from rules.path import readings
+from rules.required import describe, describe_proven, total
 from rules.rtype import AAAA, A, mnemonic
-from rules.ruleset import AllowRule, DenyRule
+from rules.ruleset import AllowRule, DenyRule, Ruleset
 from rules.zones import Zones, is_private, zones_of
 
 STEPS_HERE = 200  # rules of the same host that do not fit; more are counted
@@ -77,8 +80,41 @@ def explain(index: RuleIndex, facts: Facts) -> tuple[Step, ...]:
         steps += _steps(StepKind.ALLOW, app.app.allows, facts, decision, zones)
     words = _WORDS.get(decision.reason) or f"the rule says {decision.verdict}"
     allowed = decision.verdict is Verdict.ALLOW
+    if app is not None:
+        words += _proof(app, facts, decision)
     words += _where(facts, decision, zones)
     return (*steps, Step(decision.rule, StepKind.DECISION, allowed, words, decision))
+
+
+def assume(facts: Facts, ruleset: Ruleset, level: Level) -> Facts:
+    """Return `facts` as of one who was attested at `level` a moment ago.
+
+    An attestation is bound to a certificate where no evidence says that it is to a lease.
+    """
+    who = facts.principal
+    ages_s = thresholds(ruleset).get(who.app, ())
+    evidence = who.evidence
+    if not {Evidence.LEASE, Evidence.CERTIFICATE} & {*evidence}:
+        evidence = (Evidence.CERTIFICATE, *evidence)
+    proven = Principal(who.app, evidence, just_made(level, ages_s))
+    return replace(facts, principal=proven)
+
+
+def _proof(app: AppIndex, facts: Facts, decision: Decision) -> str:
+    """Return in words what must be proven, and what the asker has."""
+    if isinstance(facts, Endpoint) or (isinstance(facts, Question) and facts.via is not None):
+        return ""  # it was asked of what led here
+    rules = [rule for rule in app.app.allows if rule.id == decision.rule]
+    if isinstance(facts, Connect):
+        rules = [rule for rule in rules if not is_selective(rule)]
+    required = describe(total([app.app.require, *[rule.require for rule in rules]]))
+    if not required:
+        return ""
+    who = facts.principal
+    said = f": {decision.text}" if decision.reason is Reason.ATTESTATION_REQUIRED else ""
+    shown = ", ".join(who.evidence) or "nothing"
+    proven = describe_proven(who.attested)
+    return f"{said}; required: {required}; shown: {shown}; attested: {proven}"
 
 
 def _where(facts: Facts, decision: Decision, zones: Zones) -> str:

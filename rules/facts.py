@@ -4,7 +4,7 @@ Facts carry canonical values only (`rules.name`, `rules.address`), so that decid
 parses.  A fact that is unknown is `None` and never matches a rule that asks for it.
 """
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 from msgspec import Struct
 
@@ -24,11 +24,31 @@ class Evidence(StrEnum):
     PROCESS = "process"
 
 
+class Level(IntEnum):
+    """Strength of an attestation (docs/attestation.md); a greater value is stronger."""
+
+    SOFTWARE = 1
+    LAUNCHED = 2
+    TPM = 3
+
+
+class Attestation(Struct, frozen=True):
+    """Fresh proof of what asks (RFC 9334): of `level`, and at most `within_s` seconds old.
+
+    `within_s` is the least `max_age` of the rules that its age still meets, so that an attestation
+    looks the same from one moment to the next unless a rule could tell the difference.
+    """
+
+    level: Level
+    within_s: int
+
+
 class Principal(Struct, frozen=True):
-    """Who asks: the app and the evidence that named it."""
+    """Who asks: the app, the evidence that named it, and what was proven of it (one a level)."""
 
     app: str
     evidence: tuple[Evidence, ...] = ()
+    attested: tuple[Attestation, ...] = ()
 
 
 class Question(Struct, frozen=True):

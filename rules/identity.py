@@ -166,8 +166,8 @@ def _check_keys(node: MappingNode, report: Report) -> None:
             report.error(part, message, "name at least one key that must match")
     for key in _LACKING:
         if key in node.entries:
-            message = f"`{key}` is no evidence in this version: the line never matches"
-            report.warn(node.key(key), message, "use `spiffe`, `token` or `process` until it is")
+            message = f"no launcher grants a `{key}` in this version: the line never matches"
+            report.warn(node.key(key), message, "use `spiffe`, `token` or `process` until one does")
 
 
 def _is_presented(line: IdentityLine) -> bool:

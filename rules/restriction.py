@@ -4,13 +4,15 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from rules import document, rtype
 from rules.address import Network, parse_network
 from rules.errors import MalformedAddressError, MalformedPathError
-from rules.node import MistakeError, Node, Report, at, one_or_more, quote
-from rules.ruleset import Level, Requirements
+from rules.facts import Level
+from rules.node import MappingNode, MistakeError, Node, Report, at, one_or_more, quote
+from rules.required import NOTHING, union
+from rules.ruleset import Requirements
 from rules.shape import suggest
 
 DEFAULT_PORTS = frozenset({443})
@@ -104,22 +106,18 @@ def reaches_loopback(networks: Iterable[Network]) -> bool:
     return any(_overlaps(network, block) for network in networks for block in _LOOPBACK)
 
 
-def union(one: Requirements, other: Requirements) -> Requirements:
-    """Return what satisfies both: the highest level and the smallest age."""
-    levels = [item.attested for item in (one, other) if item.attested is not None]
-    ages = [item.max_age_s for item in (one, other) if item.max_age_s is not None]
-    return Requirements(
-        mtls=one.mtls or other.mtls,
-        attested=max(levels, default=None),
-        max_age_s=min(ages, default=None),
-    )
+def require_of(
+    entries: Sequence[document.Requirement] | UnsetType, node: MappingNode, report: Report
+) -> Requirements:
+    """Return the `require` of what stands at `node`."""
+    return NOTHING if entries is UNSET else read_require(entries, node.value("require"), report)
 
 
 def read_require(
     entries: Sequence[document.Requirement], node: Node, report: Report
 ) -> Requirements:
     """Return the requirements of a `require` list."""
-    total = Requirements()
+    total = NOTHING
     for entry, item in zip(entries, one_or_more(node), strict=True):
         if isinstance(entry, str):
             attested = document.Attested()

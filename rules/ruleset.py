@@ -7,22 +7,13 @@ There may be 100,000 rules, and no value of theirs can be part of a cycle: `gc=F
 out of the cyclic collector's rounds.
 """
 
-from enum import IntEnum
-
 from msgspec import Struct
 
 from rules.address import Network
 from rules.decision import Refuse, UpgradeTls
+from rules.facts import Level
 from rules.path import PathGlob
 from rules.pattern import HostPattern
-
-
-class Level(IntEnum):
-    """Strength of an attestation (docs/identity.md); a greater value is stronger."""
-
-    SOFTWARE = 1
-    LAUNCHED = 2
-    TPM = 3
 
 
 class Requirements(Struct, frozen=True, gc=False):
@@ -81,11 +72,48 @@ class IdentityLine(Struct, frozen=True):
         return not (self.uid is None and self.cgroup is None and self.exe_sha256 is None)
 
 
+class Launched(Struct, frozen=True):
+    """What a launcher may have executed: SHA-256 in hex; None where there is no such file."""
+
+    file: str
+    script: str | None = None
+    interpreter: str | None = None
+
+
+class ReferenceValues(Struct, frozen=True):
+    """What evidence is compared with (RFC 9334, section 8.3); all digests are SHA-256 in hex.
+
+    `pcrs` are the values that each PCR may have (SHA-256 bank); `tpms` and `keys` are the
+    SubjectPublicKeyInfo of endorsement and software keys, None: any.  Without `pcrs` no quote can
+    be appraised, without `launched` nothing that was launched.
+    """
+
+    pcrs: dict[int, frozenset[str]] = {}
+    tpms: frozenset[str] | None = None
+    keys: frozenset[str] | None = None
+    launched: tuple[Launched, ...] = ()
+
+
+class Capability(Struct, frozen=True):
+    """What an app may have tokens for: `scopes` at `audience`, each for `ttl_s` seconds at most.
+
+    `on_behalf_of` are the apps whose tokens for it the app may pass on in its own name.
+    """
+
+    id: str  # file:line
+    audience: str
+    scopes: frozenset[str]
+    ttl_s: int
+    on_behalf_of: frozenset[str] = frozenset()
+    require: Requirements = Requirements(attested=Level.SOFTWARE, max_age_s=300)
+
+
 class App(Struct, frozen=True):
     """One app, gathered from every file that speaks of it.
 
     `unenforced_list` is the id of a deny list that covers the app and that this version cannot
-    enforce: everything is refused while it stands (reference.md, "lacks").
+    enforce: everything is refused while it stands (reference.md, "lacks").  `max_ages_s` are all
+    that its rules name, ascending, gathered when they were read; None: not gathered.
     """
 
     name: str
@@ -95,6 +123,9 @@ class App(Struct, frozen=True):
     allows: tuple[AllowRule, ...] = ()
     denies: tuple[DenyRule, ...] = ()
     unenforced_list: str | None = None
+    reference_values: ReferenceValues = ReferenceValues()
+    capabilities: tuple[Capability, ...] = ()
+    max_ages_s: tuple[int, ...] | None = None
 
 
 class Ruleset(Struct, frozen=True):

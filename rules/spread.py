@@ -1,22 +1,28 @@
 """One app from all the files that speak of it: lists add up, and what contradicts is reported."""
 
 from collections.abc import Iterable, Iterator
-from functools import reduce
+from itertools import chain
 from typing import cast
 
 from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from rules import document
 from rules.address import Network
+from rules.attestable import Demand, warn_unmeetable
 from rules.decision import Refuse
-from rules.entry import EntryReader, pairs, require_of
+from rules.entitled import Entitled, read_capability, refuse_same
+from rules.entry import EntryReader, pairs
 from rules.errors import Place
+from rules.freshness import ages_of
 from rules.identity import Claim, read_line
 from rules.node import MappingNode, Node, Report, at, quote
 from rules.pattern import HostPattern
-from rules.restriction import union
+from rules.reference import merge, read_reference
+from rules.required import total
+from rules.restriction import require_of
 from rules.rtype import AAAA, A
-from rules.ruleset import App, DenyRule, Requirements
+from rules.ruleset import App, DenyRule, ReferenceValues
 from rules.upgrade import Allowed, name_svids, refuse_unequal_certificates
 
 _SCALARS = ("refuse", "detect")
@@ -61,16 +67,26 @@ def unite(
     allows = list(name_svids(read, claims))
     _refuse_unequal(allows)
     refuse_unequal_certificates(allows)
+    entitled = [each for part in parts for each in _capabilities(part)]
+    refuse_same(entitled)
+    required = [_required(part) for part in parts]
     app = App(
         name=name,
         identity=tuple(claim[0] for claim in claims),
-        require=reduce(union, (_require(part) for part in parts)),
+        require=total(require for require, _, _ in required),
         refuse=next((part.entry.refuse for part in parts if part.entry.refuse), Refuse.NXDOMAIN),
         allows=tuple(rule for rule, _, _ in allows),
         denies=tuple(rule for part in parts for rule in _denies(part, reader)),
         unenforced_list=unenforced_list,
+        reference_values=merge(_references(parts)),
+        capabilities=tuple(capability for capability, _, _ in entitled),
     )
-    return app, claims
+    ages_s = ages_of(app)
+    if ages_s:  # where none is named no attestation is required
+        by_rules = ((rule.require, node, report) for rule, node, report in allows)
+        by_tokens = ((token.require, node, report) for token, node, report in entitled)
+        warn_unmeetable(app, chain(required, by_rules, by_tokens))
+    return replace(app, max_ages_s=ages_s), claims
 
 
 def _claims(name: str, part: Part) -> Iterator[Claim]:
@@ -97,8 +113,23 @@ def _denies(part: Part, reader: EntryReader) -> Iterator[DenyRule]:
                 yield rule
 
 
-def _require(part: Part) -> Requirements:
-    return require_of(part.entry.require, part.node, part.report)
+def _required(part: Part) -> Demand:
+    return require_of(part.entry.require, part.node, part.report), part.node, part.report
+
+
+def _capabilities(part: Part) -> Iterator[Entitled]:
+    if part.entry.capabilities is not UNSET:
+        for entry, node in pairs(part.entry.capabilities, part.node.value("capabilities")):
+            capability = read_capability(entry, node, part.report)
+            if capability is not None:
+                yield capability, node, part.report
+
+
+def _references(parts: Iterable[Part]) -> Iterator[ReferenceValues]:
+    for part in parts:
+        if part.entry.reference_values is not UNSET:
+            node = part.node.value("reference_values")
+            yield read_reference(part.entry.reference_values, node, part.report)
 
 
 def _refuse_second(name: str, parts: list[Part]) -> None:

@@ -6,10 +6,12 @@ wrong, and says at which line and column, what, and the cure.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain
 
 from msgspec import UNSET, Struct
 
 from rules import document
+from rules.entitled import refuse_unknown_subjects
 from rules.entry import EntryReader, pairs
 from rules.errors import Problem, RuleSyntaxError, Severity
 from rules.hosts import HostReader
@@ -17,7 +19,7 @@ from rules.identity import check_claims
 from rules.node import MappingNode, Needed, Report, at, one_or_more, quote
 from rules.ruleset import Ruleset
 from rules.shape import suggest
-from rules.spread import Stated, gather, unite
+from rules.spread import Part, Stated, gather, unite
 from rules.suffix import PublicSuffixes
 from rules.text import SourceText, read_file
 
@@ -49,6 +51,7 @@ def load(
     lists = [each for one in stated for each in _lists(one)]
     if len(stated) == len(files):  # else an app may stand in the file that is no YAML
         _refuse_unknown_apps(lists, parts)
+        _refuse_unknown_subjects(parts)
     reader = EntryReader(HostReader(suffixes), packs)
     united = [unite(name, parts[name], reader, _covering(name, lists)) for name in parts]
     check_claims(claim for _, claims in united for claim in claims)
@@ -95,6 +98,14 @@ def _refuse_unknown_apps(lists: Sequence[_List], known: Collection[str]) -> None
             for name, item in zip(entry.apps, one_or_more(node.value("apps")), strict=True):
                 if name not in known:
                     report.error(item, f"there is no app {quote(name)}", suggest(name, known))
+
+
+def _refuse_unknown_subjects(parts: Mapping[str, Sequence[Part]]) -> None:
+    for part in chain.from_iterable(parts.values()):
+        if part.entry.capabilities is not UNSET:
+            entries = pairs(part.entry.capabilities, part.node.value("capabilities"))
+            for entry, node in entries:
+                refuse_unknown_subjects(entry, node, part.report, parts)
 
 
 def _problems(reports: Sequence[Report], severity: Severity) -> Iterator[Problem]:

@@ -23,7 +23,7 @@ from msgspec import Struct
 ROOT = Path(__file__).resolve().parent.parent
 TOOL = sys.monitoring.COVERAGE_ID
 LINE = sys.monitoring.events.LINE
-WATCHED = tuple(str(ROOT / room) for room in ("proxy", "rules"))
+WATCHED = tuple(str(ROOT / room) for room in ("proxy", "rules", "certs"))
 CORPUS_ENTRIES = 4096  # inputs kept; a target has fewer lines than that
 HANG_S = 30.0  # no input may take that long: then every stack is printed and the run ends
 INPUT_OCTETS = 8192  # longer inputs repeat what shorter ones do

@@ -27,7 +27,9 @@ UNTESTED_ALONE = {
     "proxy/__main__.py": "one line",
 }
 UNFINISHED = ("TO" + "DO", "FIX" + "ME", "NotImplemented" + "Error", "pragma: no" + " cover")
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-capture.lock")
+LOCKS = (
+    "requirements.lock", "requirements-dev.lock", "requirements-tpm.lock", "requirements-capture.lock",
+)  # fmt: skip
 REGISTRIES = (
     *("pypi" + ".org", "files.python" + "hosted", "registry.npm" + "js", "deb." + "debian.org"),
     *("npm" + "js.com", "security.deb" + "ian"),

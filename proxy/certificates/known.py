@@ -52,9 +52,7 @@ class Certificates:
 
     def judge(self, chain: Chain) -> Svid | Decision:
         """Return what a verified `chain` (DER, the leaf first) is, or why it counts for nobody."""
-        found = self._read.get(chain)
-        if found is None:
-            found = self._remember(chain)
+        found = self._said(chain)
         if isinstance(found, Unfit):
             return _unknown(found.text)
         svid, ends = found
@@ -65,11 +63,16 @@ class Certificates:
             return _revoked(svid.spiffe_id)
         now = self.now()
         if now >= ends:
-            return _unknown(f"the certificate of {svid.spiffe_id} {_said(ends)}; fetch a new one")
+            return _unknown(f"the certificate of {svid.spiffe_id} {_ended(ends)}; fetch a new one")
         if now < svid.not_before - _AHEAD_S:
             return _unknown(f"the certificate of {svid.spiffe_id} has not begun yet")
         self._ends.add(int(min(ends, now + _HORIZON_S)))
         return svid
+
+    def read(self, chain: Chain) -> Svid | None:
+        """Return what a verified `chain` says, whether it counts or not; None: it is no SVID."""
+        found = self._said(chain)
+        return None if isinstance(found, Unfit) else found[0]
 
     def vouched(self, spiffe_id: str) -> Decision | None:
         """Return why a SPIFFE ID that somebody else has verified counts for nobody; None if not."""
@@ -100,6 +103,10 @@ class Certificates:
     def _move(self) -> None:
         self.epoch += 1
 
+    def _said(self, chain: Chain) -> tuple[Svid, int] | Unfit:
+        found = self._read.get(chain)
+        return self._remember(chain) if found is None else found
+
     def _remember(self, chain: Chain) -> tuple[Svid, int] | Unfit:
         if len(self._read) >= self._limits.certificates:
             del self._read[next(iter(self._read))]
@@ -116,7 +123,7 @@ class Certificates:
         return known
 
 
-def _said(ends: int) -> str:
+def _ended(ends: int) -> str:
     return f"ended at {dt.datetime.fromtimestamp(ends, dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 

@@ -40,8 +40,8 @@ def read_svid(chain: Sequence[bytes]) -> Svid | Unfit:
         return Unfit(str(error))
     if not spiffe_id.path:  # X509-SVID, section 2: the trust domain itself is no workload
         return Unfit(f"{uri} is the trust domain itself: a workload has a path")
-    digest = sha256(chain[0]).hexdigest()
-    return Svid(uri, f"{leaf.serial:x}", leaf.not_before, leaf.not_after, digest)
+    digest, key = sha256(chain[0]).hexdigest(), sha256(leaf.spki).hexdigest()
+    return Svid(uri, f"{leaf.serial:x}", leaf.not_before, leaf.not_after, digest, key)
 
 
 def end_of(chain: Sequence[bytes]) -> int:

@@ -13,13 +13,17 @@ type Asker = Caller | Admin
 
 
 class Asked(Struct, frozen=True):
-    """A request: `path` without the query, in segments; `query` as it stood."""
+    """A request: `path` without the query, in segments; `query` as it stood.
+
+    `media_type` is that of the content, in lower case without parameters.
+    """
 
     method: str
     path: tuple[str, ...]
     query: str
     content: bytes
     caller: Asker
+    media_type: str = ""
 
 
 class RefusedError(Exception):

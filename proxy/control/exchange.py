@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from proxy.agent_api.asked import Answer
+from proxy.agent_api.rendering import media_type_of, write_http1
 from proxy.control.asked import Asked, Asker, RefusedError
 from proxy.control.routes import Routes
 from proxy.errors import PeerError
@@ -154,7 +156,8 @@ def _asked(head: RequestHead, content: bytes, asker: Asker) -> Asked:
     path, _, query = head.target.decode("ascii").partition("?")
     if not path.startswith("/"):
         raise RefusedError(400, "the target of a request here is a path")
-    return Asked(head.method, tuple(path[1:].split("/")), query, content, asker)
+    segments = tuple(path[1:].split("/"))
+    return Asked(head.method, segments, query, content, asker, media_type_of(head.fields))
 
 
 def _problem(status: int, text: str) -> tuple[int, object]:
@@ -164,6 +167,8 @@ def _problem(status: int, text: str) -> tuple[int, object]:
 
 
 def _render(status: int, answer: object, allow: str, *, is_kept: bool, is_head: bool) -> bytes:
+    if isinstance(answer, Answer):
+        return write_http1(answer, is_head=is_head, close=not is_kept)
     content = msgspec.json.encode(answer) + b"\n"
     fields = [
         (b"content-type", _JSON if status == 200 else _PROBLEM),

@@ -2,7 +2,7 @@
 
     GET /status   GET /apps   GET /apps/NAME   GET /why/ID   GET /why?app=NAME
     POST /reload  GET /tokens POST /tokens     POST /tokens/ID/rotate   DELETE /tokens/ID
-    and what `proxy.control.identity` and `proxy.control.revocations` answer
+    and what the others of this package answer, and the agent-facing API (`proxy.agent_api`)
 
 Every change leaves an audit line of the plane `control` with the caller: his uid and pid, or the
 SPIFFE ID and serial of his certificate.
@@ -16,8 +16,11 @@ from msgspec import Struct, structs
 from proxy.audit import Line
 from proxy.audit_line import rfc3339
 from proxy.control.admins import NoAdmin
+from proxy.control.agents import AgentRoutes
 from proxy.control.asked import Asked, Asker, RefusedError
 from proxy.control.asked import read_content as _read
+from proxy.control.attesters import AttesterRoutes
+from proxy.control.capabilities import CapabilityRoutes
 from proxy.control.identity import IdentityRoutes
 from proxy.control.revocations import RevocationRoutes
 from proxy.control.status import LastSeen, Sources, detail, reload_view, status, summaries, view
@@ -46,16 +49,24 @@ class Routes:
         self._sources = sources
         self._seen = seen
         self._searching = asyncio.Semaphore(1)  # of the audit files: one search at a time
-        self._identity = IdentityRoutes(sources.issuing, self._record)
-        self._revocations = RevocationRoutes(sources.revoking, sources.tokens, self._record)
+        self._others = (
+            IdentityRoutes(sources.issuing, self._record),
+            RevocationRoutes(sources.revoking, sources.tokens, self._record),
+            AgentRoutes(sources.agents),
+            AttesterRoutes(sources.attesting, self._record),
+            CapabilityRoutes(sources.exchange, self._record),
+        )
         self.now = sources.wall
 
     async def answer(self, asked: Asked) -> object:
-        """Return what JSON is made of.
+        """Return what JSON is made of, or an answer of the agent-facing API.
 
         Raises:
             RefusedError: no such thing, or not in this way.
         """
+        api = self._sources.agent_api()
+        if api is not None and api.takes(asked):
+            return await api.answer(asked)
         methods = self._methods(asked)
         if not methods:
             raise RefusedError(404, "no such thing here; docs/control.md lists what there is")
@@ -95,7 +106,8 @@ class Routes:
             case ("tokens", which, "rotate"):
                 methods = {"POST": lambda: self._rotate(asked, which)}
             case _:
-                methods = self._identity.methods(asked) or self._revocations.methods(asked)
+                found = (each.methods(asked) for each in self._others)
+                methods = next((each for each in found if each), {})
         return methods
 
     async def _status(self) -> object:

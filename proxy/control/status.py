@@ -9,8 +9,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from proxy.agents.state import AgentView
 from proxy.audit import Audit
 from proxy.audit_line import rfc3339
+from proxy.capabilities.exchange import Exchange
+from proxy.control.agent_api import MountedApi
+from proxy.control.attesters import Attesting
 from proxy.control.identity import IdentityState, Issuing
 from proxy.control.revocations import Revoking
 from proxy.metrics import Metrics, ReloadOutcome
@@ -78,6 +82,10 @@ class Sources(Struct, frozen=True, kw_only=True):
     problems: Callable[[], Mapping[str, str]] = dict
     issuing: Callable[[], Issuing | None] = lambda: None
     revoking: Callable[[], Revoking | None] = lambda: None
+    agent_api: Callable[[], MountedApi | None] = lambda: None
+    agents: Callable[[], tuple[AgentView, ...]] = tuple
+    attesting: Callable[[], Attesting | None] = lambda: None
+    exchange: Callable[[], Exchange | None] = lambda: None
 
 
 class TokenView(Struct, frozen=True, kw_only=True):

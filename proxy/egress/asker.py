@@ -4,10 +4,14 @@ A credential is presented per request (RFC 9110, section 11.7.2), and so is the 
 request.  What was found of one is kept for as long as nothing changes that could change it.
 """
 
+from proxy.agent_api.asked import Caller
+from proxy.attested.binding import Binding
 from proxy.certificates.known import Chain
+from proxy.flow import Plane
 from proxy.identify import Identifier
+from proxy.proven import is_result, is_same
 from proxy.transport.peer import SocketAddress
-from proxy.wire.credential import read_credential
+from proxy.wire.credential import Credential, read_credential
 from proxy.wire.fields import Fields
 from rules.decision import Decision, Reason, Verdict
 from rules.facts import Principal
@@ -29,8 +33,8 @@ class Asker:
     """
 
     __slots__ = (
-        "_base", "_chain", "_epoch", "_fields", "_identifier", "_local", "_peer", "_shown",
-        "_shown_at", "_values", "ambient", "listener", "refused",
+        "_base", "_bindings", "_chain", "_epoch", "_fields", "_identifier", "_local", "_named_at",
+        "_peer", "_shown", "_shown_at", "_values", "ambient", "listener", "refused",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +54,8 @@ class Asker:
         self.ambient = identifier.connected(peer, local, listener, chain)
         self.refused = 0  # credentials that were presented in vain
         self._epoch = self._shown_at = identifier.epoch  # of `ambient`, of `_shown`
+        self._named_at = identifier.naming_epoch
+        self._bindings: tuple[Binding, ...] = ()
         self._fields: Fields = ()
         self._values: tuple[bytes, ...] = ()  # of Proxy-Authorization
         self._base: tuple[bytes, ...] = ()  # of the CONNECT that the requests are inside of
@@ -89,10 +95,34 @@ class Asker:
         """What the last request presented."""
         return self._values[0] if self._values else None
 
+    def caller(self, principal: Principal) -> Caller:
+        """Return what the API is told of a request of `principal`."""
+        svid, binding = self._identifier.binding(self.listener, self._chain)
+        return Caller(principal, Plane.HTTP, self.listener, svid, binding)
+
+    @property
+    def bindings(self) -> tuple[Binding, ...]:
+        """Everything that what is proven of it may be bound to, for as long as it lasts."""
+        if not self._bindings:
+            self._bindings = self._identifier.bindings(self.listener, self._chain)
+        return self._bindings
+
     def again(self, value: bytes | None) -> Principal | Decision:
-        """Return who presents `value` (None: nothing) by the rules and tokens of now."""
+        """Return who presented `value` (None: nothing) by the rules and tokens of now.
+
+        An attestation result gave the connection nothing that it has not without it: that a newer
+        one took its place ends nothing.
+        """
         self._refresh()
-        return self.ambient if value is None else self._present(value)
+        credential = None if value is None else read_credential(value)
+        if value is None or (credential is not None and is_result(credential)):
+            return self.ambient
+        return self._present(credential)
+
+    def still(self, principal: Principal) -> Principal | None:
+        """Return `principal` with what is proven of it by now; None where it is not it any more."""
+        now = self.again(self.value)
+        return now if isinstance(now, Principal) and is_same(now, principal) else None
 
     def _look(self, fields: Fields) -> None:
         values = tuple([value for name, value in fields if name == _FIELD]) or self._base
@@ -105,19 +135,21 @@ class Asker:
         if not values:
             self._shown = self.ambient
         else:
-            self._shown = self._present(values[0]) if len(values) == 1 else _TWO
+            self._shown = self._present(read_credential(values[0])) if len(values) == 1 else _TWO
 
     def _refresh(self) -> None:
-        """Look at the connection anew where the rules have changed since."""
-        epoch = self._identifier.epoch
-        if self._epoch != epoch:
-            self._epoch = epoch
-            self.ambient = self._identifier.connected(
-                self._peer, self._local, self.listener, self._chain
-            )
+        """Look at the connection anew where the rules, or what is proven, have changed since."""
+        identifier = self._identifier
+        if self._epoch == identifier.epoch:
+            return
+        self._epoch = identifier.epoch
+        if self._named_at == identifier.naming_epoch:  # it is who it was: the kernel is not asked
+            self.ambient = identifier.again(self.ambient, self.listener, self._chain)
+            return
+        self._named_at = identifier.naming_epoch
+        self.ambient = identifier.connected(self._peer, self._local, self.listener, self._chain)
 
-    def _present(self, value: bytes) -> Principal | Decision:
-        credential = read_credential(value)
+    def _present(self, credential: Credential | None) -> Principal | Decision:
         if credential is None:
             return _UNREADABLE
         return self._identifier.presented(

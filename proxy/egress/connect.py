@@ -26,7 +26,7 @@ from proxy.egress.request import (
     is_current,
     serve_again,
 )
-from proxy.egress.standing import Standing
+from proxy.egress.standing import Standing, as_of
 from proxy.egress.tunnel import Side, Tunnel
 from proxy.target import authority
 from proxy.wire.head import RequestHead
@@ -191,10 +191,10 @@ def _opened(
         client.refuse(errand.flow, origin.facts, origin.decision, head)
         return
     if context.state != before:
-        decision = authorizer.authorize(errand.flow, connect)
-        is_asker = client.asker.again(client.asker.value) == connect.principal
+        now = client.asker.still(connect.principal)
+        decision = authorizer.authorize(errand.flow, as_of(connect, now or connect.principal))
         blame = _blame(decision, connect.port)
-        if not is_asker or blame is not None or not is_allowed(context, errand, origin):
+        if now is None or blame is not None or not is_allowed(context, errand, origin):
             origin.end()
             client.refuse(errand.flow, connect, changed(context, connect), head)
             return

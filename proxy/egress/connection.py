@@ -14,6 +14,7 @@ from proxy.egress.dial import KnownDial, Undialled
 from proxy.egress.errand import Errand
 from proxy.egress.evidence import record_request
 from proxy.egress.exchange import Exchange, Order
+from proxy.egress.inward import Inward
 from proxy.egress.known import Heads, Target
 from proxy.egress.linger import Linger
 from proxy.egress.origin import OriginConnection
@@ -21,13 +22,13 @@ from proxy.egress.refusal import Answer, printable
 from proxy.egress.underway import UnderWay
 from proxy.egress.upgrade import upgrade
 from proxy.errors import PeerError
-from proxy.flow import Flow, Plane
+from proxy.flow import Flow
 from proxy.transport.listen import Listener
 from proxy.transport.presented import chain_of
 from proxy.wire.head import BodyKind, RequestHead
 from rules.address import Address
 from rules.decision import Decision, Reason, Verdict
-from rules.facts import Connect, Facts, Principal
+from rules.facts import Connect, Facts
 from rules.name import ROOT, DomainName
 
 logger = logging.getLogger(__name__)
@@ -41,13 +42,12 @@ class ClientConnection(UnderWay):
     """Reads heads one after the other; while a request is under way nothing else is begun."""
 
     __slots__ = (
-        "_dialled", "_ended", "_full", "_heads", "_in_head", "_listener", "admission",
-        "authority", "deadline", "errand", "repeat",
+        "_dialled", "_ended", "_full", "_heads", "_in_head", "admission", "authority",
+        "deadline", "errand", "repeat",
     )  # fmt: skip
 
     def __init__(self, context: Context, listener: Listener) -> None:
-        super().__init__(context)
-        self._listener = listener
+        super().__init__(context, listener)
         self._heads: Heads | None = None
         self._in_head = False  # a part of a head was read
         self._ended = False  # the client sends no more
@@ -147,16 +147,6 @@ class ClientConnection(UnderWay):
         self.context.metrics.bounds.add("head_s" if self._in_head else "keep_alive_s")
         self.end()
 
-    def end(self) -> None:
-        """End at once."""
-        self._gone = True
-        self.transport.abort()
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether a request is under way."""
-        return self._exchange is not None or self._task is not None or self._dial is not None
-
     # The exchange's side: proxy.egress.exchange.Client
 
     def done(self, *, close: bool) -> None:
@@ -193,14 +183,10 @@ class ClientConnection(UnderWay):
 
     # What a request and a CONNECT need: Requester, Connector
 
-    def new_flow(self, principal: Principal, flow: str = "") -> Flow:
-        """Return the flow of a new errand; `flow` is its id where it has one already."""
-        id_ = flow or self.context.new_id()
-        return Flow(id_, principal, Plane.HTTP, listener=self._listener.name)
-
     def start(self, work: Coroutine[None, None, None]) -> None:
         """Let `work` decide what becomes of the request; nothing else is begun meanwhile."""
         self.deadline = NEVER  # what it waits for has limits of its own
+        self._exchange, self._in_head = None, False
         self._task = asyncio.get_running_loop().create_task(work)
         self._task.add_done_callback(self._finished)
 
@@ -242,11 +228,22 @@ class ClientConnection(UnderWay):
         if self._full:
             exchange.client_full()
         if not exchange.sent:
-            waiting, self._buffer = self._buffer, b""
-            self._buffer = self._send_on(exchange, waiting) if waiting else b""
-            self.resume()
+            self._send_waiting(exchange)
 
-    def _send_on(self, exchange: Exchange, data: bytes) -> bytes:
+    def attend(self, inward: Inward) -> None:
+        """Give what comes to `inward` until its content is whole."""
+        self._exchange = inward
+        self._in_head = True  # so to speak: it has to come as soon
+        self._await_head(self.context.limits.head_s)
+        self._send_waiting(inward)
+
+    def _send_waiting(self, exchange: Exchange | Inward) -> None:
+        """Send on what was read already."""
+        waiting, self._buffer = self._buffer, b""
+        self._buffer = self._send_on(exchange, waiting) if waiting else b""
+        self.resume()
+
+    def _send_on(self, exchange: Exchange | Inward, data: bytes) -> bytes:
         """Send content on; return what follows its end."""
         try:
             return exchange.send(data)
@@ -263,10 +260,13 @@ class ClientConnection(UnderWay):
         answer = answer_for(self.context, self.asker, flow.principal, decision, head)
         self._refuse(flow, facts, decision, answer)
 
-    def respond(self, head: RequestHead, octets: bytes) -> None:
-        """Answer with a response of our own."""
+    def respond(self, head: RequestHead, octets: bytes, *, is_read: bool = False) -> None:
+        """Answer with a response of our own; `is_read`: the content of the request was read."""
+        self._task = self._exchange = None
+        if self._gone or self.transport.is_closing():
+            return
         self.transport.write(octets)
-        if not head.persistent or head.body.kind is not BodyKind.NONE or head.minor == 0:
+        if not (head.persistent and head.minor and (is_read or head.body.kind is BodyKind.NONE)):
             self._linger()
 
     def leave(self) -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from proxy.agent_api.api import AgentApi
 from proxy.authorize import Authorizer
 from proxy.egress.allowed import AllowedAddresses
 from proxy.egress.deadlines import Deadlines
@@ -55,6 +56,7 @@ class Context:
         entropy: Callable[[int], bytes],
         parent: Parent | None = None,
         identities: IdentityContexts | None = None,
+        api: AgentApi | None = None,
     ) -> None:
         self.authorizer = authorizer
         self.identifier = identifier
@@ -69,6 +71,7 @@ class Context:
         if identities is None:
             identities = IdentityContexts(limits, metrics, wall)
         self.identities = identities
+        self.api = api
         self.first_look_s = min(limits.hello_s, limits.tunnel_idle_s / 8, limits.tunnel_life_s)
         self.allowed = AllowedAddresses(own)
         self.deadlines = Deadlines(limits.proxy_tick_s)

@@ -8,9 +8,10 @@ what there is to say of it is written afterwards, a little at a time.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from time import perf_counter
 
+from proxy.attested.binding import Binding
 from proxy.egress.context import Context
 from proxy.egress.deadlines import Timed
 from proxy.egress.linger import Linger, reset
@@ -19,8 +20,13 @@ from proxy.egress.standing import Told, is_revoked
 from proxy.egress.sweep import SLICE_S
 from proxy.egress.tunnel import Tunnel
 from proxy.egress.underway import UnderWay
+from rules.decision import Decision, Reason, Verdict
 
 logger = logging.getLogger(__name__)
+
+type Flow = Tunnel | UnderWay | Linger
+
+_LEASE_ENDED = Decision(Verdict.DENY, Reason.IDENTITY_UNKNOWN, text="its lease has ended")
 
 
 def cut(context: Context, *, apps_only: bool) -> tuple[int, list[Told]]:
@@ -29,18 +35,29 @@ def cut(context: Context, *, apps_only: bool) -> tuple[int, list[Told]]:
     With `apps_only` nothing but apps was.  Nothing is registered meanwhile, and what is later was
     decided on with the revocation in force.
     """
-    count, evidence = 0, []
-    for each in context.deadlines.present():
-        try:
-            is_cut, told = _cut(context, each, apps_only=apps_only)
-        except Exception:
-            logger.exception("a flow that cannot be judged is ended: a bug of ours")
-            each.end()  # and the others are judged all the same
-            is_cut, told = True, None
-        count += is_cut
-        if told is not None:
-            evidence.append(told)
-    return count, evidence
+    return _each(context, lambda each: _cut(context, each, apps_only=apps_only))
+
+
+def cut_lapsed(context: Context, bindings: Container[Binding]) -> tuple[int, list[Told]]:
+    """End what may not go on, now that less is proven at `bindings`; return as `cut` does.
+
+    What is allowed with what is still proven stands.
+    """
+
+    def judge(flow: Flow) -> Decision | None:
+        is_meant = any(each in bindings for each in flow.asker.bindings)
+        return flow.lapsed() if is_meant else None
+
+    return _each(context, lambda each: _halted(each, judge))
+
+
+def cut_lent(context: Context, listeners: Container[str]) -> tuple[int, list[Told]]:
+    """End everything that came by `listeners`, of a lease that has ended; return as `cut` does."""
+
+    def judge(flow: Flow) -> Decision | None:
+        return _LEASE_ENDED if flow.asker.listener in listeners else None
+
+    return _each(context, lambda each: _halted(each, judge))
 
 
 async def tell(evidence: Sequence[Told]) -> None:
@@ -56,6 +73,23 @@ async def tell(evidence: Sequence[Told]) -> None:
             logger.exception("no evidence of a flow that was cut: a bug of ours")
 
 
+def _each(
+    context: Context, act: Callable[[Timed], tuple[bool, Told | None]]
+) -> tuple[int, list[Told]]:
+    count, evidence = 0, []
+    for each in context.deadlines.present():
+        try:
+            is_cut, told = act(each)
+        except Exception:
+            logger.exception("a flow that cannot be judged is ended: a bug of ours")
+            each.end()  # and the others are judged all the same
+            is_cut, told = True, None
+        count += is_cut
+        if told is not None:
+            evidence.append(told)
+    return count, evidence
+
+
 def _cut(context: Context, timed: Timed, *, apps_only: bool) -> tuple[bool, Told | None]:
     if isinstance(timed, OriginConnection):
         # One that is in use is ended with the client's connection.
@@ -63,8 +97,13 @@ def _cut(context: Context, timed: Timed, *, apps_only: bool) -> tuple[bool, Told
         if is_idle and _presents_revoked(context, timed, apps_only=apps_only):
             reset(timed.transport)
             return True, None
-    elif isinstance(timed, Tunnel | UnderWay | Linger):
-        decision = timed.revoked(apps_only=apps_only)
+    return _halted(timed, lambda flow: flow.revoked(apps_only=apps_only))
+
+
+def _halted(timed: Timed, judge: Callable[[Flow], Decision | None]) -> tuple[bool, Told | None]:
+    """Halt a client's connection that `judge` has a decision against."""
+    if isinstance(timed, Tunnel | UnderWay | Linger):
+        decision = judge(timed)
         if decision is not None:
             return True, timed.halt(decision)
     return False, None

@@ -121,6 +121,11 @@ class Exchange:
         self._reusable = False
 
     @property
+    def key(self) -> OriginKey | None:
+        """The connections that its request may go on over."""
+        return self.order.key
+
+    @property
     def begun(self) -> bool:
         """Whether a part of the response was sent to the client."""
         return self._reader is not None

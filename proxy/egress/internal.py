@@ -37,7 +37,7 @@ def answer(context: Context, principal: Principal, head: RequestHead, path: str)
 def _answer(
     context: Context, principal: Principal, head: RequestHead, path: str
 ) -> tuple[int, str, bytes]:
-    if _is_from_a_page(head):
+    if is_from_a_page(head):
         return _error(403, "not for web pages")
     if head.method not in {"GET", "HEAD"}:
         return _error(405, "only GET and HEAD")
@@ -68,7 +68,7 @@ def _error(status: int, title: str) -> tuple[int, str, bytes]:
     return status, "application/json", body
 
 
-def _is_from_a_page(head: RequestHead) -> bool:
+def is_from_a_page(head: RequestHead) -> bool:
     """Return whether a browser says that a page asks (Fetch Metadata, section 2.3)."""
     return any(
         name in _FROM_PAGES or (name == b"sec-fetch-site" and value.lower() != b"none")

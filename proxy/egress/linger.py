@@ -42,7 +42,7 @@ class Linger(asyncio.Protocol):
     A peer that reads slowly has `requests_in_body_s` to take what was written.
     """
 
-    __slots__ = ("_admission", "_asker", "_context", "_end", "_transport", "deadline")
+    __slots__ = ("_admission", "_context", "_end", "_transport", "asker", "deadline")
 
     is_busy = False
 
@@ -54,7 +54,7 @@ class Linger(asyncio.Protocol):
         asker: Asker,
     ) -> None:
         self._context = context
-        self._asker = asker
+        self.asker = asker
         self._admission = admission
         self._transport = transport
         now = asyncio.get_running_loop().time()
@@ -95,9 +95,13 @@ class Linger(asyncio.Protocol):
 
     def revoked(self, *, apps_only: bool) -> Decision | None:
         """Return the decision that ends it; None: what was written may be sent."""
-        asker = self._asker
+        asker = self.asker
         shown = asker.principal if isinstance(asker.shown, Decision) else asker.shown
         return revoked(self._context, asker, asker.value, shown, apps_only=apps_only)
+
+    def lapsed(self) -> Decision | None:
+        """Let a last response be read: it was whole before less was proven of its asker."""
+        return None
 
     def halt(self, decision: Decision) -> Told | None:  # noqa: ARG002 - its line is written already
         """End at once, with a reset."""

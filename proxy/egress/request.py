@@ -18,9 +18,11 @@ from proxy.egress.dialling import refusable
 from proxy.egress.errand import NO_PREFIX, Errand
 from proxy.egress.exchange import Client, Order, via
 from proxy.egress.identity_context import REVOKED
+from proxy.egress.inward import Inward
 from proxy.egress.obligations import read
 from proxy.egress.origin import OriginConnection, OriginKey
-from proxy.egress.standing import is_revoked, may_go
+from proxy.egress.standing import as_of, is_revoked, may_go
+from proxy.egress.upgrade import asked_upgrade
 from proxy.errors import PeerError
 from proxy.flow import Flow
 from proxy.wire.fields import Field, request_malformed, write_fields
@@ -54,7 +56,6 @@ _ALLOW = Verdict.ALLOW
 _TRACE = Decision(Verdict.DENY, Reason.METHOD_NOT_ALLOWED, text="TRACE is never forwarded")
 _LOCAL = Decision(Verdict.ALLOW, Reason.LOCAL)
 _HOPS = re.compile(rb"\d{1,9}")
-_SWITCHABLE = b"websocket"  # RFC 6455; h2c would carry requests past us (RFC 7540, section 3.2)
 
 
 class Requester(Client, Protocol):
@@ -77,8 +78,11 @@ class Requester(Client, Protocol):
     def refuse(self, flow: Flow, facts: Facts, decision: Decision, head: RequestHead) -> None:
         """Answer with the reason, and record it."""
 
-    def respond(self, head: RequestHead, octets: bytes) -> None:
-        """Answer with a response of our own."""
+    def attend(self, inward: Inward) -> None:
+        """Give what comes to `inward` until its content is whole."""
+
+    def respond(self, head: RequestHead, octets: bytes, *, is_read: bool = False) -> None:
+        """Answer with a response of our own; `is_read`: the content of the request was read."""
 
 
 class Repeat(Struct, frozen=True):
@@ -240,13 +244,13 @@ def changed(context: Context, connect: Connect) -> Decision:
 def _holds(client: Requester, order: Order, origin: OriginConnection) -> bool:
     """Return whether the rules and tokens of now would let the order go the same way."""
     context, errand = client.context, order.errand
-    is_asker = client.asker.again(client.asker.value) == errand.connect.principal
-    return (
-        is_asker
-        and is_allowed(context, errand, origin)
-        and context.authorizer.authorize(errand.flow, errand.connect).verdict is _ALLOW
-        and may_go(context, order.key, context.authorizer.authorize(errand.flow, order.facts))
-    )
+    now = client.asker.still(errand.connect.principal)
+    if now is None or not is_allowed(context, errand, origin):
+        return False
+    authorize = context.authorizer.authorize
+    connect = authorize(errand.flow, as_of(errand.connect, now))
+    asked = authorize(errand.flow, as_of(order.facts, now))
+    return connect.verdict is _ALLOW and may_go(context, order.key, asked)
 
 
 def _pooled(context: Context, order: Order) -> OriginConnection | None:
@@ -324,7 +328,11 @@ def _answer(client: Requester, errand: Errand, facts: Request, head: RequestHead
     context = client.context
     context.authorizer.record(errand.flow, facts, _LOCAL)
     context.metrics.proxy_requests.add("internal", "allowed")
-    client.respond(head, internal.answer(context, facts.principal, head, facts.path))
+    api = context.api
+    if api is not None and api.takes(facts.path) and not internal.is_from_a_page(head):
+        Inward(api, client, errand.flow, facts, head).begin()
+    else:
+        client.respond(head, internal.answer(context, facts.principal, head, facts.path))
 
 
 def _hops(head: RequestHead) -> int | None:
@@ -356,7 +364,7 @@ def _order(  # noqa: PLR0913, PLR0917 - all that an order is made of
     if head.fields != errand.fields or last or hops is not None:
         # What follows a 101 cannot be read, and is not decided about.
         is_readable = errand.passage is not None and errand.passage.only_readable
-        upgrade = b"" if is_readable else _upgrade(head)
+        upgrade = b"" if is_readable else asked_upgrade(head)
         errand.written = _written(errand, head, hops, upgrade)
         is_usual = not (last or hops is not None or b"upgrade" in head.options)
         errand.fields = head.fields if is_usual else None
@@ -381,15 +389,6 @@ def _written(errand: Errand, head: RequestHead, hops: int | None, upgrade: bytes
     if upgrade:
         fields += [(b"connection", b"upgrade"), (b"upgrade", upgrade)]
     return write_request("", b"", fields, kept)[1:]
-
-
-def _upgrade(head: RequestHead) -> bytes:
-    """Return the protocol that the request asks to switch to, if we would (RFC 9110, 7.8)."""
-    if b"upgrade" not in head.options or head.minor == 0:
-        return b""
-    wanted = [value.lower() for name, value in head.fields if name == b"upgrade"]
-    fits = wanted == [_SWITCHABLE] and head.method == "GET" and head.body.kind is BodyKind.NONE
-    return _SWITCHABLE if fits else b""
 
 
 def _head_of(order: Order) -> RequestHead:

@@ -1,13 +1,13 @@
 """Whether what was allowed once would be allowed now: of a flow that is open.
 
-Asked when the rules or the tokens have changed.  A flow stands while its asker is who it was,
-its origin and request are allowed, its address may be used, and no look is owed that was not
-taken.
+Asked when the rules, the tokens or what is proven of its asker have changed.  A flow stands while
+its asker is who it was, its origin and request are allowed with what is proven now, its address
+may be used, and no look is owed that was not taken.
 """
 
 from collections.abc import Callable
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from proxy.egress.asker import Asker
 from proxy.egress.context import Context
@@ -15,6 +15,7 @@ from proxy.egress.dial import endpoint
 from proxy.egress.identity_context import REVOKED
 from proxy.egress.obligations import Passage, read
 from proxy.egress.origin import OriginKey
+from proxy.proven import is_same
 from rules.address import Address
 from rules.decision import Decision, Reason, UpgradeTls, Verdict
 from rules.facts import Connect, Principal, Request
@@ -23,6 +24,7 @@ type Told = Callable[[], None]
 """Writes the evidence of what was ended a moment ago."""
 
 GONE = Decision(Verdict.DENY, Reason.GENERATION_CHANGED)
+_TOLD = frozenset({Reason.REVOKED, Reason.ATTESTATION_REQUIRED})  # as they are, and not as GONE
 
 
 class Standing(Struct, frozen=True):
@@ -42,7 +44,7 @@ def disowned(standing: Standing, principal: Principal) -> Decision | None:
     now = standing.asker.again(standing.value)
     if isinstance(now, Decision):
         return now
-    return None if now == principal else GONE
+    return None if is_same(now, principal) else GONE
 
 
 def revoked(
@@ -68,6 +70,11 @@ def revoked(
     return now if isinstance(now, Decision) and now.reason is Reason.REVOKED else None
 
 
+def as_of[F: Connect | Request](facts: F, principal: Principal) -> F:
+    """Return `facts` of `principal`: of the same asker, when more or less is proven of it."""
+    return facts if facts.principal == principal else structs.replace(facts, principal=principal)
+
+
 def withdrawn(
     context: Context, standing: Standing, facts: Connect | Request, passage: Passage | None
 ) -> Decision | None:
@@ -75,20 +82,26 @@ def withdrawn(
 
     `passage` is how a tunnel was opened; None where every request is read.
     """
-    gone = disowned(standing, facts.principal)
-    if gone is not None:
-        return gone
+    now = standing.asker.again(standing.value)
+    if isinstance(now, Decision):
+        return now
+    if not is_same(now, facts.principal):
+        return GONE
+    facts = as_of(facts, now)
     still = context.authorizer.still
     connect = Connect(facts.principal, facts.host, facts.port)
     decision = still(connect)
-    if decision.reason is Reason.REVOKED:
+    if decision.reason in _TOLD:
         return decision
     owed = read(decision.obligations)
     fits = decision.verdict is Verdict.ALLOW and (passage is None or _covers(passage, owed))
     port = facts.port
     if isinstance(facts, Request):
         key = OriginKey(facts.principal, facts.host, facts.port, standing.secure)
-        fits = fits and may_go(context, key, still(facts))
+        asked = still(facts)
+        if asked.reason in _TOLD:
+            return asked
+        fits = fits and may_go(context, key, asked)
         port = key.dialled
     elif owed is not None and owed.upgrade is not None:
         fits = False  # there only requests pass now

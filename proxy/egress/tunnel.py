@@ -5,6 +5,7 @@ from functools import partial
 from typing import Protocol, override
 
 from proxy.egress.admission import Admission
+from proxy.egress.asker import Asker
 from proxy.egress.context import Context
 from proxy.egress.evidence import Opened, Passed, record_closing
 from proxy.egress.known import Route
@@ -181,10 +182,17 @@ class Tunnel:
         client.write(ACCESS_DENIED)
         Linger(context, self._admission, client, self._standing.asker).begin()
 
+    @property
+    def asker(self) -> Asker:
+        """Who asked for it."""
+        return self._standing.asker
+
     def stale(self) -> Decision | None:
         """Return why the tunnel may not go on by the rules of now; None if it may."""
-        if self._closed:
-            return None
+        return None if self._closed else self.lapsed()
+
+    def lapsed(self) -> Decision | None:
+        """Return the same of one that has ended, too: what it has not yet sent is part of it."""
         facts = self._opened.facts
         is_connect = isinstance(facts, Connect)
         passage = read(self._opened.decision.obligations) if is_connect else _SEEN

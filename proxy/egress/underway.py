@@ -6,29 +6,49 @@ from proxy.egress.asker import Asker
 from proxy.egress.context import Context
 from proxy.egress.dial import KnownDial
 from proxy.egress.exchange import Exchange, Order
+from proxy.egress.inward import Inward
 from proxy.egress.linger import reset
 from proxy.egress.standing import Told, revoked
+from proxy.flow import Flow, Plane
+from proxy.transport.listen import Listener
 from rules.decision import Decision, Reason
+from rules.facts import Principal
 
 
 class UnderWay(asyncio.Protocol):
     """What holds the client back meanwhile, and what ends a request before its response has."""
 
     __slots__ = (
-        "_buffer", "_dial", "_exchange", "_gone", "_paused", "_task", "asker", "context",
-        "transport",
+        "_buffer", "_dial", "_exchange", "_gone", "_listener", "_paused", "_task", "asker",
+        "context", "transport",
     )  # fmt: skip
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, listener: Listener) -> None:
         self.context = context
+        self._listener = listener
         self._buffer = b""  # read, and not yet used
         self._paused = False  # we do not read what the client sends
-        self._exchange: Exchange | None = None
+        self._exchange: Exchange | Inward | None = None
         self._task: asyncio.Task[None] | None = None
         self._dial: KnownDial | None = None
         self._gone = False  # nothing more is done for this connection
         self.asker: Asker
         self.transport: asyncio.Transport
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is under way."""
+        return self._exchange is not None or self._task is not None or self._dial is not None
+
+    def new_flow(self, principal: Principal, flow: str = "") -> Flow:
+        """Return the flow of a new errand; `flow` is its id where it has one already."""
+        id_ = flow or self.context.new_id()
+        return Flow(id_, principal, Plane.HTTP, listener=self._listener.name)
+
+    def end(self) -> None:
+        """End at once."""
+        self._gone = True
+        self.transport.abort()
 
     def pause(self) -> None:
         """Read no more for now."""
@@ -66,6 +86,10 @@ class UnderWay(asyncio.Protocol):
         # One that is being dialled is compared before it is sent.
         return None if self._exchange is None else self._exchange.stale()
 
+    def lapsed(self) -> Decision | None:
+        """Return the same of less that is proven of its asker: a rest is asked of the next one."""
+        return self.stale()
+
     def disowned(self) -> Decision | None:
         """Return why the asker of the request under way is not who it was; None while it is."""
         return None if self._exchange is None else self._exchange.disowned()
@@ -74,7 +98,7 @@ class UnderWay(asyncio.Protocol):
         """Return the decision that ends the connection, if it rests or not; None: it stands."""
         asker = self.asker
         shown = asker.principal if isinstance(asker.shown, Decision) else asker.shown
-        key = None if self._exchange is None else self._exchange.order.key
+        key = None if self._exchange is None else self._exchange.key
         return revoked(self.context, asker, asker.value, shown, key, apps_only=apps_only)
 
     def halt(self, decision: Decision) -> Told | None:

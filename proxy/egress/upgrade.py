@@ -8,6 +8,18 @@ from proxy.egress.exchange import Client, Order
 from proxy.egress.origin import OriginConnection
 from proxy.egress.standing import Standing
 from proxy.egress.tunnel import Side, Tunnel
+from proxy.wire.head import BodyKind, RequestHead
+
+_SWITCHABLE = b"websocket"  # RFC 6455; h2c would carry requests past us (RFC 7540, section 3.2)
+
+
+def asked_upgrade(head: RequestHead) -> bytes:
+    """Return the protocol that a request asks to switch to, if we would; b"" for none."""
+    if b"upgrade" not in head.options or head.minor == 0:
+        return b""
+    wanted = [value.lower() for name, value in head.fields if name == b"upgrade"]
+    fits = wanted == [_SWITCHABLE] and head.method == "GET" and head.body.kind is BodyKind.NONE
+    return _SWITCHABLE if fits else b""
 
 
 class Upgraded(Client, Protocol):

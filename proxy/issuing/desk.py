@@ -9,6 +9,7 @@ from typing import Any
 
 from proxy.channel import (
     Adopt,
+    Challenge,
     Entitle,
     Event,
     Gone,
@@ -18,8 +19,10 @@ from proxy.channel import (
     Ready,
     Serve,
     Sign,
+    SignClaims,
     ToIssuer,
     Trust,
+    Verify,
 )
 from proxy.channel_socket import ChannelSocket
 from proxy.config import Settings
@@ -31,6 +34,7 @@ from proxy.issuing.bundles import Bundles
 from proxy.issuing.caller import Caller
 from proxy.issuing.calls import Calls
 from proxy.issuing.elsewhere import Elsewhere
+from proxy.issuing.evidence import Docket
 from proxy.issuing.here import Here
 from proxy.issuing.issuer import Shared
 from proxy.issuing.keys import Keys
@@ -75,6 +79,7 @@ class Desk:
             self._role = Here(shared, Keys(settings, environ))
         else:
             self._role = Elsewhere(Spire(identity.workload_api, identity.trust_domain, wall))
+        self._docket = Docket(self._role.answer, self._channel.send)
         self._tasks: set[asyncio.Task[None]] = set()
         self._errands: set[asyncio.Task[None]] = set()
         self._bug: BaseException | None = None
@@ -113,6 +118,8 @@ class Desk:
                 self._calls.answered(message)
             case Sign():
                 self._channel.send(self._role.sign(message))
+            case Verify() | Challenge() | SignClaims():
+                self._docket.take(message)
             case Serve():
                 self._run(self._serve(message, socket.socket(fileno=fds[0])))
             case Look():

@@ -8,11 +8,15 @@ from grpclib.const import Handler
 
 from proxy.channel import Sign, Signed, Trust
 from proxy.errors import BindError
-from proxy.issuing import sds, workload
+from proxy.issuing import evidence, sds, workload
 from proxy.issuing.answering import Call
 from proxy.issuing.caller import Caller
 from proxy.issuing.refusing import ElsewhereError
 from proxy.issuing.spire import Spire
+
+_NO_ATTESTATION = (
+    "nothing is attested here while SPIRE issues: the operator takes identity.workload_api away"
+)
 
 
 class Signpost:
@@ -56,6 +60,10 @@ class Elsewhere:
     def sign(self, asked: Sign) -> Signed:
         """Return our own SVID, where that is what is asked for."""
         return self._spire.sign(asked)
+
+    def answer(self, asked: evidence.Asked) -> evidence.Answered:
+        """Refuse: what is signed here nobody could verify by SPIRE's keys."""
+        return evidence.unanswered(asked, _NO_ATTESTATION)
 
     async def look(self) -> None:
         """Nothing of ours can have changed."""

@@ -5,14 +5,14 @@ import socket
 from collections.abc import Callable, Collection, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from certs.errors import CertsError
 from proxy.certificates.file import RevocationFile
 from proxy.certificates.revoked import FILE_NAME, Revocations
-from proxy.channel import Event, Sign, Signed, Trust
+from proxy.channel import Challenge, Event, Sign, SignClaims, Signed, SignedClaims, Trust, Verify
 from proxy.errors import ProxyError
-from proxy.issuing import issued
+from proxy.issuing import evidence, issued
 from proxy.issuing.caller import Caller
 from proxy.issuing.federation import Federation
 from proxy.issuing.issued import IssuedLog
@@ -37,6 +37,7 @@ class Here:
         self._log = IssuedLog(
             Path(settings.state) / FOLDER / issued.FILE_NAME, settings.limits.issued_queue
         )
+        self._ek_roots = evidence.Roots(settings.attestation.ek_roots)
         self._issuer: Issuer | None = None
         self._listeners: Listeners | None = None
 
@@ -55,7 +56,7 @@ class Here:
             ProxyError: a file cannot be.
         """
         now = self._shared.wall()
-        rotated = self._keys.ensure(dt.datetime.fromtimestamp(now, dt.UTC))
+        rotated = self._keys.ensure(self._now())
         self._issuer = Issuer(self._shared, self._keys.load(), self._log, self._revocations)
         await self._log.open(now)
         self._listeners = Listeners(self._issuer, self._shared.monotonic)
@@ -89,6 +90,25 @@ class Here:
         """Issue what the appliance presents itself."""
         return self.issuer.sign(asked)
 
+    def answer(self, asked: evidence.Asked) -> evidence.Answered:
+        """Verify evidence, or sign what came of it.
+
+        Raises:
+            CertsError: it proves nothing, or cannot be signed; the text is for who sent it.
+        """
+        match asked:
+            case Verify():
+                return evidence.verified(asked)
+            case Challenge():
+                return evidence.challenged(asked, self._ek_roots.read(), self._now())
+            case SignClaims():
+                domain = self.issuer.domain
+                return SignedClaims(
+                    asked.call, domain.sign_claims(asked.claims, asked.typ, self._now())
+                )
+            case _:
+                assert_never(asked)
+
     async def look(self) -> None:
         """Take up what has changed on the disk: revocations, and keys."""
         try:
@@ -111,6 +131,9 @@ class Here:
         if self._listeners is not None:
             await self._listeners.close()
         await self._log.close()
+
+    def _now(self) -> dt.datetime:
+        return dt.datetime.fromtimestamp(self._shared.wall(), dt.UTC)
 
     async def _reread(self) -> None:
         self._revocations.use(await self._revoked.read())

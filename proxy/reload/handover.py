@@ -21,10 +21,20 @@ from msgspec.structs import replace
 from rules.address import Network
 from rules.decision import FileCertificate, Refuse, SvidCertificate, UpgradeTls
 from rules.errors import Place, Problem, Severity
+from rules.facts import Level
 from rules.match import Steps
 from rules.path import PathGlob
 from rules.pattern import HostPattern, PatternKind
-from rules.ruleset import AllowRule, App, DenyRule, IdentityLine, Level, Requirements
+from rules.ruleset import (
+    AllowRule,
+    App,
+    Capability,
+    DenyRule,
+    IdentityLine,
+    Launched,
+    ReferenceValues,
+    Requirements,
+)
 
 _LENGTH = Layout("!I")
 _PIECE = 128  # rules and their patterns in one piece: 0.1 to 0.2 ms to read
@@ -94,6 +104,7 @@ _VALUES: dict[tuple[str, str], Any] = {
         *(Heading, Opening, Rules, Patterns, Networks),
         *(Problem, Place, Severity),
         *(App, AllowRule, DenyRule, IdentityLine, Requirements, Level, Refuse),
+        *(ReferenceValues, Launched, Capability),
         *(HostPattern, PatternKind, PathGlob),
         *(UpgradeTls, SvidCertificate, FileCertificate),
         *(IPv4Address, IPv6Address, IPv4Network, IPv6Network, frozenset),

@@ -9,7 +9,7 @@ import socket
 from contextlib import suppress
 from typing import override
 
-from proxy.identify import Identifier
+from proxy.identify import UNKNOWN, Identifier
 from proxy.limits import Limits
 from proxy.resolver.lateness import Lateness
 from proxy.resolver.message import STREAM_OCTETS
@@ -105,7 +105,9 @@ class Do53Udp:
         task.add_done_callback(self._pending.discard)
 
     async def _finish(self, miss: Miss, peer: SocketAddress) -> None:
-        self._send(await self._resolver.finish(miss), peer)
+        reply = await self._resolver.finish(miss)
+        principal = self._identifier.udp(self._listener) or UNKNOWN
+        self._send(self._resolver.reconsider(miss, reply, principal), peer)
 
     def _send(self, reply: bytes, peer: SocketAddress) -> None:
         # The peer may be gone or its buffer full: UDP promises nothing.

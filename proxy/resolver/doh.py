@@ -7,6 +7,7 @@ others; what was asked in one read is answered in one write.
 import asyncio
 from typing import Protocol, cast, override
 
+from proxy.agent_api.api import AgentApi
 from proxy.identify import Identifier
 from proxy.limits import Limits
 from proxy.metrics import Metrics
@@ -69,8 +70,9 @@ class DohPlane:
         refusals: Refusals,
         limits: Limits,
         metrics: Metrics,
+        api: AgentApi | None = None,
     ) -> None:
-        self.context = DohContext(resolver, identifier, refusals, limits, metrics)
+        self.context = DohContext(resolver, identifier, refusals, limits, metrics, api)
         self.endings = Endings()
         self.open: set[Doh] = set()
         self._memories: dict[str, BlockMemory[DohRequest]] = {}

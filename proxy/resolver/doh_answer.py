@@ -9,6 +9,8 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import Struct
 
+from proxy.agent_api import asked
+from proxy.agent_api.rendering import fields_of, phrase
 from proxy.problem import Problem
 from proxy.resolver.doh_request import MEDIA_TYPE, HttpRefusal
 from proxy.wire.fields import Field, Fields
@@ -99,6 +101,12 @@ def turned_away(problem: Problem, refusal_id: str, *, is_head: bool = False) -> 
 def explained(problem: Problem, *, is_head: bool = False) -> Answer:
     """Return the response to /why/ID."""
     return _problem(200, msgspec.json.encode(problem), is_head=is_head)
+
+
+def of_api(answer: asked.Answer, *, is_head: bool = False) -> Answer:
+    """Return the response that carries an answer of the API for agents."""
+    said = phrase(answer.status).encode("ascii")
+    return Answer(answer.status, fields_of(answer), b"" if is_head else answer.content, said)
 
 
 def _problem(

@@ -9,8 +9,11 @@ from ipaddress import IPv6Address
 
 from msgspec import Struct, structs
 
+from proxy.agent_api.api import AgentApi
+from proxy.agent_api.asked import Asked, Caller
 from proxy.certificates.known import Chain
 from proxy.errors import PeerError
+from proxy.flow import Plane
 from proxy.identify import Identifier
 from proxy.limits import Limits
 from proxy.metrics import Metrics
@@ -23,9 +26,10 @@ from proxy.resolver.doh_answer import (
     explained,
     fresh_s,
     http_refusal,
+    of_api,
     turned_away,
 )
-from proxy.resolver.doh_request import DohRequest, HttpRefusal, too_long
+from proxy.resolver.doh_request import Call, DohRequest, HttpRefusal, no_api, too_long
 from proxy.resolver.hits import Hit, Table
 from proxy.resolver.message import QueryError
 from proxy.resolver.query import CHANGED, Asker, Miss, Resolver
@@ -58,6 +62,15 @@ class DohContext(Struct, frozen=True):
     refusals: Refusals
     limits: Limits
     metrics: Metrics
+    api: AgentApi | None = None
+
+
+class Calling(Struct, frozen=True):
+    """A request to the API for agents, to `finish`; `presented` are its values of Authorization."""
+
+    api: AgentApi
+    asked: Asked
+    presented: tuple[bytes, ...]
 
 
 class Exchange:
@@ -76,12 +89,16 @@ class Exchange:
     ) -> None:
         """Identify before the first octet is read: the peer's socket may be gone later."""
         self._context = context
+        self.is_call = no_api if context.api is None else context.api.takes
+        """Says of a path whether the API for agents takes it."""
         self._ends = (peer, local)
         self._listener = listener
         self._chain = chain
         self._name = _address(local)
         self._authority = _NO_AUTHORITY  # the last that was ours
         self._presented: tuple[bytes, ...] = ()
+        self._named_at = -1  # not yet
+        self._ambient: Principal | Decision
         self._shown: Principal | Decision
         self._misses: dict[int, tuple[tuple[bytes, ...], int]] = {}  # what was presented, and when
         self._identify()
@@ -108,16 +125,18 @@ class Exchange:
             return None
         return self._table.find(wire, self._now)
 
-    def answer(self, request: DohRequest, content: bytes | None) -> Answer | Message | Miss:
-        """Return the answer, or the miss to `finish`; `content` is None where it is too long."""
+    def answer(
+        self, request: DohRequest, content: bytes | None
+    ) -> Answer | Message | Miss | Calling:
+        """Return the answer, or what to `finish`; `content` is None where it is too long."""
         is_head = request.is_head
         if request.authority != self._authority and not self._is_ours(request.authority):
             return http_refusal(_NOT_OURS, is_head=is_head)
         if request.refusal is not None:
             return http_refusal(request.refusal, is_head=is_head)
         shown = self._who(request.authorization)
-        if request.why is not None:
-            return self._why(shown, request.why, is_head=is_head)
+        if request.why is not None or request.call is not None:
+            return self._tell(shown, request, content)
         if content is None:  # of a GET too: it is not answered while more of it may come
             return http_refusal(too_long(), is_head=is_head)
         wire = content if request.wire is None else request.wire
@@ -131,16 +150,18 @@ class Exchange:
             return http_refusal(_NO_QUERY, is_head=is_head)
         return Message(reply, fresh_s(reply))
 
-    async def finish(self, miss: Miss) -> Message:
-        """Return the answer to a miss."""
+    async def finish(self, waits: Miss | Calling, *, is_head: bool = False) -> Message | Answer:
+        """Return the answer to what `answer` had none for."""
+        if isinstance(waits, Calling):
+            return await self._finish_call(waits, is_head=is_head)
+        return await self._finish_miss(waits)
+
+    async def _finish_miss(self, miss: Miss) -> Message:
         resolver = self._context.resolver
         presented, epoch = self._misses.pop(id(miss))
         reply = await resolver.finish(miss)
         if epoch != self._context.identifier.epoch:
-            found = self._who(presented)
-            if found != miss.asker.principal:
-                denial = found if isinstance(found, Decision) else CHANGED
-                reply = resolver.withdraw(miss, denial)
+            reply = resolver.reconsider(miss, reply, self._who(presented))
         return Message(reply, fresh_s(reply))
 
     def _serve(self, wire: bytes, principal: Principal) -> bytes | Miss | None:
@@ -156,7 +177,11 @@ class Exchange:
     def _identify(self) -> None:
         identifier = self._context.identifier
         self._epoch = identifier.epoch
-        found = identifier.connected(*self._ends, self._listener, self._chain)
+        if self._named_at == identifier.naming_epoch:  # it is who it was: the kernel is not asked
+            found = identifier.again(self._ambient, self._listener, self._chain)
+        else:
+            self._named_at = identifier.naming_epoch
+            found = identifier.connected(*self._ends, self._listener, self._chain)
         self._ambient = self._shown = found
         self._presented = ()
         self._principal = self._stranger() if isinstance(found, Decision) else found
@@ -201,13 +226,51 @@ class Exchange:
             told = structs.replace(told, status=401)
         return turned_away(told, unique, is_head=is_head)
 
-    def _why(self, shown: Principal | Decision, unique: str, *, is_head: bool) -> Answer:
-        """Answer /why/ID as `http://sallyport.internal/why/ID` does: an app's own refusals."""
-        if isinstance(shown, Decision) and self._presented:
-            return http_refusal(HttpRefusal(401, shown.text, CHALLENGES), is_head=is_head)
+    def _tell(
+        self, shown: Principal | Decision, request: DohRequest, content: bytes | None
+    ) -> Answer | Calling:
+        """Answer what is no query of DNS, as `http://sallyport.internal/` does."""
         if isinstance(shown, Decision):
-            return http_refusal(HttpRefusal(403, shown.text), is_head=is_head)
-        found = self._context.refusals.get(shown.app, unique)
+            return self._denied(shown, is_head=request.is_head)
+        api = self._context.api
+        if request.call is not None and api is not None:
+            return self._call(api, shown, request, request.call, content)
+        return self._why(shown, request.why or "", is_head=request.is_head)
+
+    def _call(
+        self,
+        api: AgentApi,
+        principal: Principal,
+        request: DohRequest,
+        call: Call,
+        content: bytes | None,
+    ) -> Answer | Calling:
+        context = self._context
+        svid, binding = context.identifier.binding(self._listener, self._chain)
+        caller = Caller(principal, Plane.DNS, self._listener, svid, binding)
+        asked = Asked(call.method, call.path, caller, call.media_type, content or b"")
+        if content is None:
+            return of_api(api.too_long(asked), is_head=request.is_head)
+        return Calling(api, asked, request.authorization)
+
+    async def _finish_call(self, calling: Calling, *, is_head: bool) -> Answer:
+        answer = await calling.api.answer(calling.asked)
+        now = self._who(calling.presented)
+        if not isinstance(now, Decision) and now.app != calling.asked.caller.principal.app:
+            now = CHANGED
+        if isinstance(now, Decision):  # the answer is for who asked, and for nobody else
+            return self._denied(now, is_head=is_head)
+        return of_api(answer, is_head=is_head)
+
+    def _denied(self, decision: Decision, *, is_head: bool) -> Answer:
+        """Answer whose certificate or token counts for nobody, where no query is asked."""
+        if self._presented:
+            return http_refusal(HttpRefusal(401, decision.text, CHALLENGES), is_head=is_head)
+        return http_refusal(HttpRefusal(403, decision.text), is_head=is_head)
+
+    def _why(self, principal: Principal, unique: str, *, is_head: bool) -> Answer:
+        """Answer /why/ID: an app's own refusals."""
+        found = self._context.refusals.get(principal.app, unique)
         if found is None:
             return http_refusal(_UNKNOWN_ID, is_head=is_head)
         return explained(_told(found), is_head=is_head)

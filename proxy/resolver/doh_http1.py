@@ -11,7 +11,7 @@ from msgspec import Struct
 from proxy.errors import PeerError
 from proxy.limits import Limits
 from proxy.resolver.doh_answer import PHRASES, Answer, Message, dns_answer, http_refusal
-from proxy.resolver.doh_exchange import Exchange
+from proxy.resolver.doh_exchange import Calling, Exchange
 from proxy.resolver.doh_request import DohRequest, HttpRefusal, read_doh
 from proxy.resolver.query import Miss
 from proxy.wire.body import ChunkedReader
@@ -122,7 +122,9 @@ class Http1:
         body = head.body
         declared = body.octets if body.kind is BodyKind.LENGTH else None
         authority, target = _origin_form(head)
-        request = read_doh(head.method, authority, target, head.fields, declared)
+        request = read_doh(
+            head.method, authority, target, head.fields, declared, self._exchange.is_call
+        )
         if body.kind is BodyKind.NONE:
             self._serve(head, request, b"")
             return True
@@ -169,7 +171,7 @@ class Http1:
         is_last: bool = False,
     ) -> None:
         answer = self._exchange.answer(request, content)
-        if isinstance(answer, Miss):
+        if isinstance(answer, Miss | Calling):
             loop = asyncio.get_running_loop()
             self._pending = loop.create_task(self._finish(answer, head, request))
             return
@@ -177,10 +179,11 @@ class Http1:
             answer = dns_answer(answer, is_head=request.is_head)
         self._write(answer, head, is_last=is_last)
 
-    async def _finish(self, miss: Miss, head: RequestHead, request: DohRequest) -> None:
-        message = await self._exchange.finish(miss)
+    async def _finish(self, waits: Miss | Calling, head: RequestHead, request: DohRequest) -> None:
+        answer = await self._exchange.finish(waits, is_head=request.is_head)
         self._pending = None
-        answer = dns_answer(message, is_head=request.is_head)
+        if isinstance(answer, Message):
+            answer = dns_answer(answer, is_head=request.is_head)
         self._write(answer, head, is_last=self._is_closing)
         self._wake()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from proxy.limits import Limits
 from proxy.resolver.doh_answer import Answer, Message, dns_answer, dns_fields
-from proxy.resolver.doh_exchange import Exchange
+from proxy.resolver.doh_exchange import Calling, Exchange
 from proxy.resolver.doh_request import DohRequest, Made, read_doh
 from proxy.resolver.hits import Hit
 from proxy.resolver.query import Miss
@@ -105,7 +105,8 @@ class Http2:
     def hear(self, request: H2Request) -> DohRequest:
         """Return what a head asks for."""
         method, authority, path = request.method, request.authority, request.path
-        return read_doh(method, authority, path, request.fields, request.octets)
+        is_call = self._exchange.is_call
+        return read_doh(method, authority, path, request.fields, request.octets, is_call)
 
     def serve(self, stream: int, request: DohRequest, content: bytes | None) -> Reply | None:
         """Return the reply to a request, or None while it is looked up."""
@@ -114,7 +115,7 @@ class Http2:
             if wire and (hit := self._exchange.find(request, wire)) is not None:
                 return self._endings.of_hit(request, wire, hit)
         answer = self._exchange.answer(request, content)
-        if not isinstance(answer, Miss):
+        if not isinstance(answer, Miss | Calling):
             return self._rendered(answer, request)
         task = self._loop.create_task(self._finish(stream, answer, request))
         self._pending[stream] = task
@@ -127,8 +128,8 @@ class Http2:
         if task is not None:
             task.cancel()
 
-    async def _finish(self, stream: int, miss: Miss, request: DohRequest) -> None:
-        answer = await self._exchange.finish(miss)
+    async def _finish(self, stream: int, waits: Miss | Calling, request: DohRequest) -> None:
+        answer = await self._exchange.finish(waits, is_head=request.is_head)
         self._connection.reply(stream, self._rendered(answer, request))
         self._wake()
 

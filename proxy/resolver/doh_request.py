@@ -6,9 +6,11 @@ Whether its authority is ours depends on the connection, and is looked at there.
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable
 
 from msgspec import Struct
 
+from proxy.agent_api.rendering import media_type_of
 from proxy.wire.fields import Field, Fields
 from proxy.wire.h2_reply import Reply
 
@@ -39,17 +41,27 @@ class Made(Struct, frozen=True):
     reply: Reply
 
 
+class Call(Struct, frozen=True):
+    """What is asked of the API for agents, but for the content."""
+
+    method: str
+    path: str
+    media_type: str
+
+
 class DohRequest(Struct):
     """A request's head.
 
     `wire` is the query of a GET, None where it is the content; `why` is the id whose refusal is
-    asked for; `octets` is what Content-Length says.  `is_usual`: nothing but `wire` is to be
-    looked at.  `last` is what was made of the last hit, for the next request with this head.
+    asked for, `call` what is asked of the API for agents; `octets` is what Content-Length says.
+    `is_usual`: nothing but `wire` is to be looked at.  `last` is what was made of the last hit, for
+    the next request with this head.
     """
 
     authority: bytes | None
     wire: bytes | None = None
     why: str | None = None
+    call: Call | None = None
     authorization: tuple[bytes, ...] = ()
     is_head: bool = False
     octets: int | None = None
@@ -63,25 +75,38 @@ class DohRequest(Struct):
         return self.refusal is not None
 
 
+def no_api(_: str) -> bool:
+    """Return whether a path is one of the API, where there is none."""
+    return False
+
+
 def read_doh(
-    method: str, authority: bytes | None, target: bytes, fields: Fields, octets: int | None
+    method: str,
+    authority: bytes | None,
+    target: bytes,
+    fields: Fields,
+    octets: int | None,
+    is_call: Callable[[str], bool] = no_api,
 ) -> DohRequest:
-    """Return what a head asks for; `target` is in origin-form."""
+    """Return what a head asks for; `target` is in origin-form, `is_call` knows the API's paths."""
     path, question_mark, query = target.partition(b"?")
     refusal = _from_a_page(fields)
-    wire = why = None
+    wire = why = call = None
     if refusal is None:
         if path == PATH:
             wire, refusal = _message(method, query if question_mark else None, fields, octets)
         elif path.startswith(_WHY):
             why, refusal = _why(method, path.removeprefix(_WHY))
+        elif is_call(path.decode("latin-1")):
+            call = Call(method, path.decode("latin-1"), media_type_of(fields))
+            refusal = _over_long(octets)
         else:
             refusal = HttpRefusal(404, "there is /dns-query and /why/ID")
     authorization = tuple([value for name, value in fields if name == b"authorization"])
     is_head = method == "HEAD"
     return DohRequest(
-        authority, wire, why, authorization, is_head, octets, refusal,
-        is_usual=not (refusal or authorization or is_head or why),
+        authority, wire, why, call, authorization, is_head, octets, refusal,
+        is_usual=not (refusal or authorization or is_head or why or call),
     )  # fmt: skip
 
 
@@ -144,6 +169,13 @@ def _unfit_content(fields: Fields, octets: int | None) -> HttpRefusal | None:
 def too_long() -> HttpRefusal:
     """Return the refusal of content that is longer than any DNS message."""
     return HttpRefusal(413, f"a DNS message has at most {MESSAGE_OCTETS} octets")
+
+
+def _over_long(octets: int | None) -> HttpRefusal | None:
+    """Refuse content of the API before it comes; what it takes exactly is known there."""
+    if octets is None or octets <= MESSAGE_OCTETS:
+        return None
+    return HttpRefusal(413, f"at most {MESSAGE_OCTETS} octets of content are taken")
 
 
 def _unacceptable(fields: Fields) -> HttpRefusal | None:

@@ -9,7 +9,7 @@ What `hits` answers in front of it was answered here within the same second.
 import logging
 from collections.abc import Callable
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from proxy.advice import advise
 from proxy.authorize import Authorizer
@@ -17,6 +17,7 @@ from proxy.flow import Flow, Plane, new_id
 from proxy.identify import UNKNOWN
 from proxy.limits import Limits
 from proxy.metrics import DnsOutcome, Metrics
+from proxy.proven import is_same
 from proxy.refusals import Refusals
 from proxy.resolver.answer import Answer
 from proxy.resolver.asker import Asker
@@ -177,6 +178,20 @@ class Resolver:
             return self._malformed(error, asker)
         question = Question(principal, query.name, query.rtype)
         return self._refuse(query, self._flow(principal, asker), question, decision, asker)
+
+    def reconsider(self, miss: Miss, reply: bytes, found: Principal | Decision) -> bytes:
+        """Return `reply`, to a miss whose asker is `found` by now, or what is told it instead.
+
+        Who is the same app by the same evidence may have it, if what is proven of it now is enough.
+        """
+        if found == miss.question.principal:
+            return reply
+        if isinstance(found, Decision):
+            return self.withdraw(miss, found)
+        if not is_same(found, miss.question.principal):
+            return self.withdraw(miss, CHANGED)
+        decision = self._authorizer.still(structs.replace(miss.question, principal=found))
+        return reply if decision.verdict is Verdict.ALLOW else self.withdraw(miss, decision)
 
     def withdraw(self, miss: Miss, decision: Decision) -> bytes:
         """Return the reply to a miss whose asker is not who it was any more."""

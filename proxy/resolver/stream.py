@@ -15,7 +15,7 @@ from proxy.identify import Identifier
 from proxy.limits import Limits
 from proxy.resolver.asker import Asker
 from proxy.resolver.message import STREAM_OCTETS
-from proxy.resolver.query import CHANGED, Miss, Resolver
+from proxy.resolver.query import Miss, Resolver
 from proxy.transport.listen import Listener
 from proxy.transport.peer import SocketAddress
 from proxy.transport.presented import chain_of
@@ -138,18 +138,31 @@ class DnsStream(asyncio.Protocol, ABC):
     def _identify(self) -> Principal:
         """Learn who asks by the rules of now: they may have given the evidence to another app."""
         identifier, chain = self._identifier, self._chain
-        self._epoch = identifier.epoch
-        found = identifier.connected(*self._ends, self._listener.name, chain)
+        self._epoch, self._named_at = identifier.epoch, identifier.naming_epoch
+        return self._take(identifier.connected(*self._ends, self._listener.name, chain))
+
+    def _refresh(self) -> None:
+        """Look again where the rules, or what is proven, have changed since."""
+        identifier = self._identifier
+        if self._epoch == identifier.epoch:
+            return
+        if self._named_at != identifier.naming_epoch:
+            self._identify()
+            return
+        self._epoch = identifier.epoch  # it is who it was: the kernel is not asked
+        self._take(identifier.again(self._found, self._listener.name, self._chain))
+
+    def _take(self, found: Principal | Decision) -> Principal:
+        self._found = found
         self._denial = found if isinstance(found, Decision) else None
         if isinstance(found, Decision):
-            found = identifier.presented_unknown(chain=chain, has_token=False)
+            found = self._identifier.presented_unknown(chain=self._chain, has_token=False)
         self._asker = self.asker(found, self._ends[0])
         return found
 
     def _take_turn(self, replies: list[bytes]) -> None:
         """Put the replies to what waits into `replies`, until the turn is over."""
-        if self._epoch != self._identifier.epoch:
-            self._identify()
+        self._refresh()
         asker = self._asker
         hits = self._resolver.hits.table(asker.principal, asker.transport)
         answer = hits.answer if self._denial is None else _nothing
@@ -191,10 +204,8 @@ class DnsStream(asyncio.Protocol, ABC):
         reply = await self._resolver.finish(miss)
         if self._transport.is_closing():
             return
-        if self._epoch != self._identifier.epoch:
-            self._identify()
-        if self._asker.principal != miss.asker.principal:  # whoever noticed it first
-            reply = self._resolver.withdraw(miss, self._denial or CHANGED)
+        self._refresh()
+        reply = self._resolver.reconsider(miss, reply, self._found)
         self._transport.write(frame(reply))
 
     def _done(self, task: asyncio.Task[None]) -> None:

@@ -41,7 +41,7 @@ class Certificate(Struct, frozen=True):
 
     `key_usage` has the bits named above, None without the extension; `extended_key_usage` holds
     dotted numbers, None without the extension.  `other_names` counts the alternative names that
-    are neither URI nor DNS name.
+    are neither URI nor DNS name.  `spki` is the SubjectPublicKeyInfo, in DER as it stands there.
     """
 
     serial: int
@@ -53,6 +53,7 @@ class Certificate(Struct, frozen=True):
     uris: tuple[str, ...] = ()
     dns_names: tuple[str, ...] = ()
     other_names: int = 0
+    spki: bytes = b""
 
 
 class MalformedCertificateError(PeerError):
@@ -96,6 +97,12 @@ class _Octets:
     def take(self, tag: int) -> bytes:
         """Return the content of the next value, which must have this tag."""
         start, end = self._next(tag)
+        return self._data[start:end]
+
+    def whole(self, tag: int) -> bytes:
+        """Return the next value, which must have this tag, with its tag and length."""
+        start = self._at
+        _, end = self._next(tag)
         return self._data[start:end]
 
     def inner(self, tag: int) -> "_Octets":
@@ -152,7 +159,7 @@ def _read_signed(signed: _Octets) -> Certificate:
     not_before, not_after = _time(validity), _time(validity)
     validity.end()
     signed.take(_SEQUENCE)  # subject
-    signed.take(_SEQUENCE)  # subjectPublicKeyInfo
+    spki = signed.whole(_SEQUENCE)
     for unique in (_ISSUER_ID, _SUBJECT_ID):
         if signed.tag == unique and version != _V1:
             signed.take(unique)
@@ -171,6 +178,7 @@ def _read_signed(signed: _Octets) -> Certificate:
         uris,
         dns_names,
         others,
+        spki,
     )
 
 

@@ -276,6 +276,21 @@ class Streams[T: Heard]:
             self._end(stream, it)
         elif not content:
             self._spend()
+        if not self._room:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Give back what is owed, else refuse the newest stream: together they fill the window.
+
+        A client that is fair to its streams would wait for ever: this one it may ask again (RFC
+        9113, sections 5.2.2 and 8.7).
+        """
+        self._give_back(0)
+        if self._room:
+            return
+        newest = max(stream for stream, it in self._open.items() if it.received)
+        self._app.hit_bound("doh_streams")
+        raise H2Error(ErrorCode.REFUSED_STREAM, "no room for its content", newest)
 
     def _end(self, stream: int, it: _Stream[T]) -> None:
         """Serve a request that is whole."""
@@ -306,7 +321,7 @@ class Streams[T: Heard]:
     def _give_back(self, octets: int) -> None:
         """Let the peer send as much content as is not held any more."""
         self._owed += octets
-        if self._owed >= _GIVE_BACK:
+        if self._owed >= _GIVE_BACK or (self._owed and self._room < _GIVE_BACK):
             self._sending.write(write_window_update(0, self._owed))
             self._room += self._owed
             self._owed = 0

@@ -23,6 +23,7 @@ from proxy.audit import Audit
 from proxy.authorize import Authorizer
 from proxy.channel import (
     Adopt,
+    Challenged,
     Entitle,
     Event,
     Gone,
@@ -32,8 +33,10 @@ from proxy.channel import (
     Ready,
     Serve,
     Signed,
+    SignedClaims,
     ToAppliance,
     Trust,
+    Verified,
     Whose,
 )
 from proxy.config import Settings
@@ -44,6 +47,7 @@ from proxy.workload.callers import caller_at
 from proxy.workload.connections import Connection, Connections
 from proxy.workload.entitle import NOTHING, Entitlement, Entitlements, IsBarred, Names
 from proxy.workload.events import Clock, Events
+from proxy.workload.evidence import Evidence
 from proxy.workload.inode import UnixDiag
 from proxy.workload.issuer import MODULE, Issuer, Told
 from proxy.workload.judge import Judging, judge
@@ -108,6 +112,8 @@ class Workload:
         told = Told(self._receive, self._serves, self._ended)
         self._issuer = Issuer(settings, told, metrics, module)
         self._signatures = Signatures(self._issuer, limits, metrics)
+        self.evidence = Evidence(self._issuer, limits, metrics, self._unrecorded)
+        """Verifies what attesters send."""
         self._events = Events(parts.audit, metrics, limits, parts.clock)
         self._entitlements = Entitlements(
             parts.names, settings.identity.trust_domain, self._is_barred, limits, self._bound
@@ -175,8 +181,9 @@ class Workload:
 
     async def sign(self, spiffe_id: str, profile: str = "svid", ttl_s: int = 0) -> Signed:
         """Return a certificate and its key for ourselves or the admin, or a `problem`."""
-        if not self._is_recorded:
-            return Signed(0, problem=f"nothing is signed unrecorded: audit: {self._audit.status()}")
+        unrecorded = self._unrecorded()
+        if unrecorded:
+            return Signed(0, problem=unrecorded)
         if profile != ADMIN.name and self._parts.is_barred("", spiffe_id):
             # Whatever the rules say: what is presented to an origin is never an admin's.
             return Signed(0, problem=f"{spiffe_id} was revoked, or is kept for admins")
@@ -281,6 +288,12 @@ class Workload:
         """Return whether what is issued can be recorded, or need not be (`audit.on_failure`)."""
         return self._parts.settings.audit.on_failure != "deny" or self._audit.status() is None
 
+    def _unrecorded(self) -> str:
+        """Return why nothing is signed; empty while it is."""
+        if self._is_recorded:
+            return ""
+        return f"nothing is signed unrecorded: audit: {self._audit.status()}"
+
     def _is_barred(self, app: str, spiffe_id: str) -> bool:
         return not self._is_recorded or self._parts.is_barred(app, spiffe_id)
 
@@ -334,7 +347,8 @@ class Workload:
             self._pass(taken)
         for number in tuple(self._envoys):
             self._pass_envoy(number)
-        self._signatures.ready()
+        self._signatures.questions.ready()
+        self.evidence.questions.ready()
 
     def _ended(self) -> None:
         """Let go of what the issuer took with it: clients connect again."""
@@ -343,7 +357,8 @@ class Workload:
             if connection is not None:
                 connection.close()
         self._envoys.clear()
-        self._signatures.ended()
+        self._signatures.questions.ended()
+        self.evidence.questions.ended()
 
     def _receive(self, message: ToAppliance, fds: tuple[int, ...]) -> None:
         for fd in fds:  # none is expected
@@ -357,8 +372,9 @@ class Workload:
                 answer(Named(call, entitled.app, entitled.ids))
             case Judge():
                 answer(judge(self._judging, message))
-            case Signed():
-                self._signatures.signed(message)
+            case Signed() | Verified() | Challenged() | SignedClaims():
+                asker = self._signatures if isinstance(message, Signed) else self.evidence
+                asker.questions.answered(message)
             case Trust(bundles=bundles, problem=problem):
                 self._trust_problem = problem
                 if bundles:  # else its keys could not be read: who was believed still is

@@ -3,11 +3,22 @@
 import argparse
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from scripts.benches import decision, identity, idle, overload, planes, reload, resident, revocation
+from scripts.benches import (
+    attestation,
+    decision,
+    identity,
+    idle,
+    overload,
+    planes,
+    reload,
+    resident,
+    revocation,
+)
 from scripts.benches.ground import prepare
 from scripts.benches.planes import Plan, Result
 
@@ -20,25 +31,29 @@ ALL = (
     "idle-tunnel",
     "revocation",
     *identity.BENCHES,
+    *attestation.BENCHES,
 )
 BAR_CHARACTERS = 30
 
 
+ALONE: dict[str, Callable[[Plan], list[Result]]] = {
+    "decision": lambda _: decision.measure(),
+    "overload": overload.measure,
+    "reload": reload.measure,
+    "revocation": revocation.measure,
+    "idle-tunnel": idle.measure,
+    "rss": resident.measure,
+}
+
+
 def bench(plan: Plan, plane: str) -> list[Result]:
     """Run one bench."""
-    if plane == "decision":
-        return decision.measure()
-    if plane == "overload":
-        return overload.measure(plan)
-    if plane == "reload":
-        return reload.measure(plan)
-    if plane == "revocation":
-        return revocation.measure(plan)
-    if plane in identity.BENCHES:
-        return identity.measure(plan, plane)
-    if plane == "idle-tunnel":
-        return idle.measure(plan)
-    return resident.measure(plan) if plane == "rss" else planes.measure(plan, plane)
+    if plane in ALONE:
+        return ALONE[plane](plan)
+    for several in (identity, attestation):
+        if plane in several.BENCHES:
+            return several.measure(plan, plane)
+    return planes.measure(plan, plane)
 
 
 def table(results: list[Result]) -> str:

@@ -46,6 +46,9 @@ _SCHEMA_PARTS = {
     "ClientCertificate": "`client_certificate:` of an allow",
     "Deny": "An entry of `deny:`",
     "Attested": "`attested:` in a `require:`",
+    "ReferenceValues": "`reference_values:` of an app",
+    "Launch": "An entry of `launched:`",
+    "Capability": "An entry of `capabilities:`",
     "Detect": "`detect:`",
     "DenyList": "An entry of `lists:`",
 }

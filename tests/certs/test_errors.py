@@ -2,10 +2,10 @@
 
 import pytest
 
-from certs.errors import CertsError, IssueError, KeystoreError, SpiffeError
+from certs.errors import CertsError, EvidenceError, IssueError, KeystoreError, SpiffeError
 
 
-@pytest.mark.parametrize("error", [KeystoreError, IssueError, SpiffeError])
+@pytest.mark.parametrize("error", [KeystoreError, IssueError, SpiffeError, EvidenceError])
 def test_every_error_is_one_of_ours(error: type[CertsError]) -> None:
     assert issubclass(error, CertsError)
     assert str(error("what to do")) == "what to do"

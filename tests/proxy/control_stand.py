@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from proxy.audit import Audit, AuditSettings, Line
+from proxy.control.agent_api import MountedApi
 from proxy.control.client import ControlClient
 from proxy.control.identity import Issuing
 from proxy.control.listener import Control
@@ -63,6 +64,7 @@ class Stand:
         self.ruleset = RULES
         self.issuing: Issuing | None = None
         self.revoking: Revoking | None = None
+        self.agent_api: MountedApi | None = None
         self.sources = Sources(
             pid=os.getpid(), version="0.9", enforcement="advisory", started=STARTED,
             wall=self.wall, entropy=os.urandom, metrics=self.metrics, tokens=self.tokens,
@@ -72,7 +74,7 @@ class Stand:
             upstreams=lambda: [UpstreamState(name="tls://9.9.9.9", state="up", zone="a.example")],
             certificate=lambda: Certificate(names=("localhost",), not_after=STARTED + 864000),
             problems=lambda: self.problems, issuing=lambda: self.issuing,
-            revoking=lambda: self.revoking,
+            revoking=lambda: self.revoking, agent_api=lambda: self.agent_api,
         )  # fmt: skip
 
     def wall(self) -> float:

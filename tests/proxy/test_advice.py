@@ -4,6 +4,9 @@ import pytest
 
 from proxy.advice import advise
 from rules.decision import Decision, Reason, Verdict
+from rules.facts import Attestation, Evidence, Level, Principal
+from rules.required import ON_A_PLAIN_PORT, lack
+from rules.ruleset import Requirements
 
 
 @pytest.mark.parametrize("reason", list(Reason))
@@ -29,3 +32,25 @@ def test_a_stranger_is_told_to_get_an_identity() -> None:
 def test_the_admins_own_words_come_first() -> None:
     decision = Decision(Verdict.DENY, Reason.RULE, text="tunnels are out of bounds")
     assert advise(decision, "me").startswith("tunnels are out of bounds; ")
+
+
+@pytest.mark.parametrize(
+    ("evidence", "attested"),
+    [
+        ((), ()),
+        ((Evidence.CERTIFICATE,), ()),
+        ((Evidence.LEASE,), (Attestation(Level.SOFTWARE, 86400),)),
+        ((Evidence.CERTIFICATE,), (Attestation(Level.TPM, 86400),)),
+    ],
+)
+def test_who_must_attest_is_told_how_within_the_room_of_a_dns_answer(
+    evidence: tuple[Evidence, ...], attested: tuple[Attestation, ...]
+) -> None:
+    require = Requirements(attested=Level.LAUNCHED, max_age_s=3600)
+    lacking = lack(require, Principal("me", evidence, attested))
+    assert lacking is not None
+    told = advise(Decision(Verdict.DENY, lacking.reason, text=lacking.text), "me")
+    assert told.startswith(f"{lacking.text}; run `sallyport attest` or POST /attest/nonce ")
+    assert told.endswith("there" if lacking.text == ON_A_PLAIN_PORT else "at sallyport.internal")
+    said = f"sallyport {lacking.reason} {'0' * 32} how: {told}"
+    assert len(said.encode()) <= 200

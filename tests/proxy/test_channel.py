@@ -5,6 +5,8 @@ import pytest
 
 from proxy.channel import (
     Adopt,
+    Challenge,
+    Challenged,
     Entitle,
     Event,
     Gone,
@@ -15,10 +17,14 @@ from proxy.channel import (
     Ready,
     Serve,
     Sign,
+    SignClaims,
     Signed,
+    SignedClaims,
     ToAppliance,
     ToIssuer,
     Trust,
+    Verified,
+    Verify,
     Whose,
 )
 
@@ -30,6 +36,9 @@ TO_ISSUER = (
     Judged(3, allowed=False, app="coder", reason="rule", id="0", status=403, how="ask"),
     Sign(4, "spiffe://a.example/coder"),
     Look(),
+    Verify(5, "tpm", b"message", b"key", b"\0signature", b"quote", {"7": "00"}),
+    Challenge(6, (b"EK", b"CA"), b"AK", b"secret"),
+    SignClaims(7, b'{"exp": 1}', "eat+jwt"),
 )
 TO_APPLIANCE = (
     Ready(),
@@ -39,6 +48,9 @@ TO_APPLIANCE = (
     Signed(4, "chain", "key", "0a", 1),
     Trust({"a.example": "PEM"}, "stale"),
     Event("issued", "coder", "spiffe://a.example/coder", detail={"serial": "0a"}),
+    Verified(5, "", "0b", "000b", {"7": "00"}, 1, 2, 3, is_safe=True, firmware=4),
+    Challenged(6, "", b"credential", b"\xffseed", "000b", "0c"),
+    SignedClaims(7, "a.b.c"),
 )
 
 
@@ -59,3 +71,10 @@ def test_what_the_appliance_is_told_reads_back(message: ToAppliance) -> None:
 def test_a_key_that_was_signed_for_stands_in_no_text() -> None:
     signed = Signed(4, "chain", "a private key", "0a", 1)
     assert "private" not in f"{signed!r} {signed}"
+
+
+@pytest.mark.parametrize(
+    "message", [Challenge(6, (b"EK",), b"AK", b"a secret"), SignedClaims(7, "a secret")]
+)
+def test_neither_does_what_proves_something(message: Challenge | SignedClaims) -> None:
+    assert "a secret" not in f"{message!r} {message}"

@@ -2,7 +2,18 @@
 
 import pytest
 
-from proxy.exposition import OTHER, AppCount, Build, Count, Elsewhere, Gauge, Histogram, Kind, Page
+from proxy.exposition import (
+    OTHER,
+    AppCount,
+    Build,
+    Count,
+    Elsewhere,
+    Gauge,
+    Gauges,
+    Histogram,
+    Kind,
+    Page,
+)
 from rules.decision import Reason, Verdict
 
 
@@ -48,6 +59,16 @@ def test_a_gauge_goes_both_ways_or_is_read() -> None:
     assert "a 3.0" in shown(gauge)
     gauge.read_by(lambda: 7)
     assert "a 7.0" in shown(gauge)
+
+
+def test_gauges_are_read_for_each_value_of_their_label() -> None:
+    gauges = Gauges("a", "A.", "way", ("up", "down"))
+    assert 'a{way="up"} 0.0' in shown(gauges)
+    gauges.read_by(lambda: {"up": 0.5, "sideways": 3})
+    page = shown(gauges)
+    assert 'a{way="up"} 0.5' in page
+    assert 'a{way="down"} 0.0' in page
+    assert "sideways" not in page
 
 
 def test_a_histogram_has_cumulative_buckets() -> None:

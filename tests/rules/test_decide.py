@@ -19,12 +19,22 @@ from rules.decision import (
     UpgradeTls,
     Verdict,
 )
-from rules.facts import Endpoint, Evidence, Facts, Principal, Question, Request
+from rules.facts import (
+    Attestation,
+    Endpoint,
+    Evidence,
+    Facts,
+    Level,
+    Principal,
+    Question,
+    Request,
+)
 from rules.match import RuleIndex, index_rules
 from rules.name import parse
 from rules.path import parse_glob
+from rules.required import ON_A_PLAIN_PORT
 from rules.rtype import AAAA, ANY, CNAME, HTTPS, MX, TXT, A
-from rules.ruleset import AllowRule, DenyRule, Level, Requirements, Ruleset
+from rules.ruleset import AllowRule, DenyRule, Requirements, Ruleset
 from rules.zones import make_zones, with_zones
 from tests.rules.written import (
     ME,
@@ -347,12 +357,72 @@ def test_a_requirement_of_the_app_or_the_rule_must_be_met(fact: type[Question], 
     assert outcome(decided(MTLS, ME)) == (DENY, Reason.MTLS_REQUIRED, "allow")
     assert decided(MTLS, PROVEN).verdict is ALLOW
     assert outcome(decided(ATTESTED, PROVEN)) == (DENY, Reason.ATTESTATION_REQUIRED, "allow")
+    assert outcome(decided(ATTESTED, attested((Level.SOFTWARE, 300)))) == (
+        ALLOW,
+        Reason.RULE,
+        "allow",
+    )
+
+
+def attested(*entries: tuple[Level, int]) -> Principal:
+    return Principal("me", PROVEN.evidence, tuple(Attestation(*entry) for entry in entries))
+
+
+@pytest.mark.parametrize("fact", [question, connect, request])
+def test_what_lacks_of_an_attestation_is_said(fact: type[Question]) -> None:
+    rules = index(allow("a.org", require=Requirements(attested=Level.TPM, max_age_s=60)))
+
+    def text(who: Principal) -> str:
+        decision = decide(rules, fact("a.org", who=who))  # type: ignore[call-arg,arg-type]  # a maker
+        assert outcome(decision) == (DENY, Reason.ATTESTATION_REQUIRED, "allow")
+        return decision.text
+
+    assert text(ME) == ON_A_PLAIN_PORT
+    assert text(PROVEN) == "nothing fresh is proven, level tpm is needed"
+    assert text(attested((Level.SOFTWARE, 60))) == "proven is level software, needed is tpm"
+    assert text(attested((Level.TPM, 300))) == "proven more than 60 s ago, the most here"
+
+
+def test_the_attestation_of_another_app_proves_nothing() -> None:
+    """The attack "token copied": what was proven of another app is nothing here."""
+    rules = index(allow("a.org", require=ATTESTED))
+    other = Principal("other", PROVEN.evidence, (Attestation(Level.TPM, 1),))
+    assert decide(rules, connect("a.org", who=other)).verdict is DENY
+
+
+def test_a_refused_look_up_says_that_more_is_needed_rather_than_that_nothing_is_there() -> None:
+    decision = decide(index(allow("a.org", require=ATTESTED)), question("a.org", who=PROVEN))
+    assert (decision.reason, decision.empty) == (Reason.ATTESTATION_REQUIRED, True)
+
+
+def test_a_target_of_an_attested_look_up_needs_no_attestation_of_its_own() -> None:
+    rules = index(allow("a.org", require=ATTESTED), allow("b.org", require=ATTESTED))
+    assert decide(rules, question("b.org", via="a.org")).verdict is ALLOW
 
 
 def test_requirements_of_app_and_rule_add_up() -> None:
     rules = index(allow("a.org", require=MTLS), require=ATTESTED)
     assert reason(rules, connect("a.org")) is Reason.MTLS_REQUIRED
     assert reason(rules, connect("a.org", who=PROVEN)) is Reason.ATTESTATION_REQUIRED
+    strong = Requirements(attested=Level.TPM, max_age_s=600)
+    both = index(allow("a.org", require=strong), require=ATTESTED)
+    assert decide(both, connect("a.org", who=attested((Level.TPM, 300)))).verdict is ALLOW
+    # The highest level and the smallest age, of one attestation: not the one here, the other there.
+    halves = attested((Level.SOFTWARE, 300), (Level.TPM, 600))
+    assert reason(both, connect("a.org", who=halves)) is Reason.ATTESTATION_REQUIRED
+
+
+def test_a_method_or_path_may_need_what_its_host_does_not() -> None:
+    rules = index(
+        allow("a.org", id="read", ports=[80]),
+        allow("a.org", id="write", ports=[80], methods=["PUT"], require=ATTESTED),
+        allow("a.org", id="secret", ports=[80], paths=["/secret/**"], require=ATTESTED),
+    )
+    for who, expected in ((PROVEN, DENY), (attested((Level.SOFTWARE, 300)), ALLOW)):
+        assert decide(rules, request("a.org", "/x", port=80, who=who)).verdict is ALLOW
+        assert decide(rules, request("a.org", "/x", "PUT", 80, who)).verdict is expected
+        assert decide(rules, request("a.org", "/secret/x", port=80, who=who)).verdict is expected
+        assert decide(rules, connect("a.org", 80, who)).verdict is ALLOW
 
 
 def test_a_less_specific_allow_does_not_heal_an_unmet_requirement() -> None:

@@ -7,10 +7,11 @@ import pytest
 from rules.document import Allow
 from rules.entry import EntryReader
 from rules.errors import RuleSyntaxError
+from rules.facts import Level
 from rules.hosts import HostReader
 from rules.node import MappingNode, Report
 from rules.path import parse_glob
-from rules.ruleset import AllowRule, DenyRule, Level, Requirements
+from rules.ruleset import AllowRule, DenyRule, Requirements
 from rules.syntax import load
 from rules.text import SourceText
 from tests.rules.files import PACKS, SUFFIXES, app_of, errors_of, me, warnings_of
@@ -156,14 +157,9 @@ def test_method_rules_on_port_80_are_fine() -> None:
     assert warnings_of(me(f"allow:\n  - {entry}\ndeny:\n  - {entry}")) == []
 
 
-def test_an_attestation_is_warned_of_and_a_certificate_is_not() -> None:
+def test_an_allow_says_what_must_be_proven() -> None:
     rule = allow("{host: a.example, require: [mtls, attested]}")
     assert rule.require == Requirements(mtls=True, attested=Level.SOFTWARE, max_age_s=300)
-    problem = "`attested` cannot be met in this version: what it guards is refused"
-    for require in ("[attested]", "[mtls, attested]", "[{attested: {level: tpm}}, mtls]"):
-        text = me(f"allow:\n  - {{host: a.example, require: {require}}}")
-        assert warnings_of(text) == [f"a.yaml:4:27 {problem}"]
-    assert warnings_of(me("require: [mtls]\nallow: [{host: a.example, require: [mtls]}]")) == []
 
 
 def test_in_a_deny_an_absent_key_matches_everything() -> None:

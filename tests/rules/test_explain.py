@@ -1,5 +1,7 @@
 """Each rule of the asker's app says why it matched or not; the decision comes last."""
 
+from typing import Any
+
 import pytest
 
 from rules.decide import decide
@@ -12,8 +14,8 @@ from rules.decision import (
     UpgradeTls,
     Verdict,
 )
-from rules.explain import STEPS_ELSEWHERE, STEPS_HERE, Step, StepKind, explain
-from rules.facts import Evidence, Facts, Principal
+from rules.explain import STEPS_ELSEWHERE, STEPS_HERE, Step, StepKind, assume, explain
+from rules.facts import Attestation, Evidence, Facts, Level, Principal
 from rules.match import RuleIndex, index_rules
 from rules.name import parse
 from rules.rtype import AAAA, TXT, A
@@ -26,6 +28,7 @@ from tests.rules.written import (
     deny,
     endpoint,
     index,
+    of_app,
     question,
     request,
 )
@@ -309,3 +312,68 @@ def test_a_rule_that_does_not_upgrade_says_nothing_of_what_is_upgraded() -> None
     (step, last) = explain(rules, endpoint("a.org", "8.8.8.8", 443, asked=80))
     assert step.why == "it does not say https_upgrade, by which port 443 is dialled"
     assert not last.matched
+
+
+# What must be proven
+
+TPM = Requirements(mtls=True, attested=Level.TPM, max_age_s=60)
+CERTIFIED = Principal("me", (Evidence.CERTIFICATE,))
+
+
+def last_words(rules: RuleIndex, facts: Facts) -> str:
+    return explain(rules, facts)[-1].why
+
+
+@pytest.mark.parametrize("fact", [question, connect, request])
+@pytest.mark.parametrize("where", ["app", "rule"])
+def test_says_what_is_required_and_what_the_asker_has(fact: Any, where: str) -> None:
+    rules = (
+        index(allow("a.org"), require=TPM) if where == "app" else index(allow("a.org", require=TPM))
+    )
+    required = "required: mtls and attested (level tpm, at most 60 s ago)"
+    assert last_words(rules, fact("a.org")) == (
+        f"a client certificate is required; {required}; shown: listener; attested: nothing"
+    )
+    assert last_words(rules, fact("a.org", who=CERTIFIED)) == (
+        "an attestation is required: nothing fresh is proven, level tpm is needed; "
+        f"{required}; shown: certificate; attested: nothing"
+    )
+    proven = Principal("me", (Evidence.CERTIFICATE,), (Attestation(Level.TPM, 60),))
+    assert last_words(rules, fact("a.org", who=proven)) == (
+        f"the rule says allow; {required}; shown: certificate; attested: level tpm at most 60 s ago"
+    )
+    none = Principal("me")
+    assert "shown: nothing; attested: nothing" in last_words(rules, fact("a.org", who=none))
+
+
+def test_says_nothing_of_proof_where_none_is_asked_for() -> None:
+    rules = index(allow("a.org", paths=["/x"], require=TPM), allow("b.org"))
+    for fact in (
+        connect("a.org"),
+        connect("b.org"),
+        connect("no.org"),
+        endpoint("a.org", "8.8.8.8"),
+        question("cdn.net", via="a.org"),
+    ):
+        assert "required:" not in last_words(rules, fact)
+    assert "required: mtls" in last_words(rules, request("a.org", "/x"))
+
+
+def test_one_may_assume_an_attestation_of_this_moment() -> None:
+    rules = app(
+        allow("a.org", require=TPM), require=Requirements(attested=Level.SOFTWARE, max_age_s=300)
+    )
+    ruleset = Ruleset(1, {"me": rules})
+    token = Principal("me", (Evidence.TOKEN,))
+    assumed = assume(connect("a.org", who=token), ruleset, Level.TPM)
+    assert assumed == connect(
+        "a.org",
+        who=Principal("me", (Evidence.CERTIFICATE, Evidence.TOKEN), (Attestation(Level.TPM, 60),)),
+    )
+    assert decide(of_app(rules), assumed).verdict is Verdict.ALLOW
+    weak = assume(connect("a.org", who=token), ruleset, Level.SOFTWARE)
+    assert decide(of_app(rules), weak).reason is Reason.ATTESTATION_REQUIRED
+    leased = assume(connect("a.org", who=Principal("me", (Evidence.LEASE,))), ruleset, Level.TPM)
+    assert leased.principal.evidence == (Evidence.LEASE,)
+    stranger = connect("a.org", who=Principal("nobody"))
+    assert assume(stranger, ruleset, Level.TPM).principal.attested == ()

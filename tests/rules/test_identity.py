@@ -32,7 +32,7 @@ def test_a_line_holds_every_key() -> None:
     assert warnings_of(me(body)) == []
 
 
-def test_evidence_of_later_versions_is_kept_with_a_warning() -> None:
+def test_evidence_that_nothing_grants_yet_is_kept_with_a_warning() -> None:
     body = 'identity: [{lease: a}, {spiffe: "spiffe://desk.example/a"}, {token: t-1}]'
     assert app_of(me(body)).identity == (
         IdentityLine("a.yaml:3", lease="a"),
@@ -40,7 +40,7 @@ def test_evidence_of_later_versions_is_kept_with_a_warning() -> None:
         IdentityLine("a.yaml:3", token="t-1"),  # noqa: S106 - the name of an app
     )
     assert warnings_of(me(body)) == [
-        "a.yaml:3:17 `lease` is no evidence in this version: the line never matches",
+        "a.yaml:3:17 no launcher grants a `lease` in this version: the line never matches",
     ]
 
 

@@ -9,18 +9,29 @@ from msgspec.structs import replace
 
 from rules.decide import decide
 from rules.decision import Reason, UpgradeTls, Verdict
-from rules.facts import Connect, Endpoint, Evidence, Facts, Principal, Question, Request
+from rules.facts import (
+    Attestation,
+    Connect,
+    Endpoint,
+    Evidence,
+    Facts,
+    Level,
+    Principal,
+    Question,
+    Request,
+)
 from rules.name import parse
 from rules.path import readings
 from rules.rtype import AAAA, TXT, A
-from rules.ruleset import AllowRule, DenyRule, Level, Requirements
+from rules.ruleset import AllowRule, DenyRule, Requirements
 from tests.rules.written import ME, allow, deny, index
 
 ALLOW, DENY = Verdict.ALLOW, Verdict.DENY
 MTLS = Requirements(mtls=True)
 ATTESTED = Requirements(attested=Level.SOFTWARE, max_age_s=300)
+STRONG = Requirements(attested=Level.TPM, max_age_s=60)
 PROVEN = Principal("me", (Evidence.CERTIFICATE,))
-
+ATTESTED_ENTRIES = st.builds(Attestation, st.sampled_from(Level), st.sampled_from([60, 300, 600]))
 
 HOSTS = st.sampled_from(["a.org", "b.a.org", "*.a.org", "**.a.org", "**.org", "c.net"])
 DENIED_HOSTS = st.one_of(HOSTS, st.just("*"))
@@ -31,7 +42,7 @@ METHODS = st.one_of(st.none(), st.sets(st.sampled_from(["GET", "PUT"]), min_size
 PATHS = st.one_of(
     st.none(), st.lists(st.sampled_from(["/x", "/*", "/**", "/x/**", "/**/y"]), min_size=1)
 )
-REQUIRE = st.sampled_from([None, MTLS, ATTESTED])
+REQUIRE = st.sampled_from([None, MTLS, ATTESTED, STRONG])
 UPGRADES = st.sampled_from([None, UpgradeTls()])
 ALLOWS = st.builds(
     allow,
@@ -60,7 +71,12 @@ DENIES = st.builds(
 RULES = st.lists(st.one_of(ALLOWS, LITERALS, DENIES), max_size=6).map(
     lambda rules: [replace(rule, id=f"r{n}") for n, rule in enumerate(rules)]
 )
-WHO = st.sampled_from([ME, PROVEN, Principal("unknown"), Principal("unknown", (Evidence.TOKEN,))])
+WHO = st.one_of(
+    st.sampled_from([ME, PROVEN, Principal("unknown"), Principal("unknown", (Evidence.TOKEN,))]),
+    st.lists(ATTESTED_ENTRIES, max_size=2).map(
+        lambda entries: Principal("me", PROVEN.evidence, tuple(entries))
+    ),
+)
 NAMES = st.sampled_from(
     ["a.org", "b.a.org", "c.b.a.org", "evila.org", "org", "c.net", "x.test"]
 ).map(parse)
@@ -109,6 +125,17 @@ def test_a_further_deny_never_allows_anything(
 ) -> None:
     if decide(index(*rules), fact).verdict is DENY:
         assert decide(index(*rules, replace(more, id="r99")), fact).verdict is DENY
+
+
+@given(RULES, FACTS, ATTESTED_ENTRIES)
+@settings(max_examples=100)
+def test_a_further_proof_never_takes_anything_away(
+    rules: list[AllowRule | DenyRule], fact: Facts, more: Attestation
+) -> None:
+    who = fact.principal
+    proven = replace(who, attested=(*who.attested, more))
+    if decide(index(*rules), fact).verdict is ALLOW:
+        assert decide(index(*rules), replace(fact, principal=proven)).verdict is ALLOW
 
 
 @given(RULES, FACTS)

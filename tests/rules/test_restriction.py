@@ -8,6 +8,7 @@ from msgspec import UNSET
 
 from rules.document import Attested, AttestedRequirement
 from rules.errors import Severity
+from rules.facts import Level
 from rules.node import MappingNode, MistakeError, Node, Report, ScalarNode, SequenceNode
 from rules.path import parse_glob
 from rules.restriction import (
@@ -18,9 +19,9 @@ from rules.restriction import (
     read_require,
     read_seconds,
     read_type,
-    union,
+    require_of,
 )
-from rules.ruleset import Level, Requirements
+from rules.ruleset import Requirements
 
 
 def items(count: int) -> SequenceNode:
@@ -119,8 +120,6 @@ def test_requirements_add_up_to_the_highest_level_and_smallest_age() -> None:
     strong = AttestedRequirement(attested=Attested(level="tpm", max_age="1h"))
     total = read_require(["mtls", strong, "attested"], items(3), Report("f", ""))
     assert total == Requirements(mtls=True, attested=Level.TPM, max_age_s=300)
-    assert union(total, Requirements()) == total
-    assert union(Requirements(), Requirements()) == Requirements()
 
 
 def test_a_wrong_age_is_reported_where_it_stands() -> None:
@@ -134,3 +133,10 @@ def test_a_wrong_age_is_reported_where_it_stands() -> None:
     (problem,) = report.problems(Severity.ERROR)
     assert (problem.place.line, problem.place.column) == (7, 9)
     assert problem.message == "'soon' is no duration"
+
+
+def test_what_says_nothing_requires_nothing() -> None:
+    report = Report("f", "")
+    node = MappingNode(1, 1, {"require": (ScalarNode(1, 1, "require", True), items(1))})
+    assert require_of(UNSET, MappingNode(1, 1, {}), report) == Requirements()
+    assert require_of(["mtls"], node, report) == Requirements(mtls=True)

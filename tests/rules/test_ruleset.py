@@ -3,7 +3,16 @@
 import pytest
 
 from rules.decision import Refuse
-from rules.ruleset import App, DenyRule, IdentityLine, Level, Requirements, Ruleset
+from rules.facts import Level
+from rules.ruleset import (
+    App,
+    Capability,
+    DenyRule,
+    IdentityLine,
+    ReferenceValues,
+    Requirements,
+    Ruleset,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,16 +30,24 @@ def test_a_line_is_of_a_process_when_any_key_is(line: IdentityLine, expected: bo
     assert line.is_process is expected
 
 
-def test_a_stronger_attestation_is_greater() -> None:
-    assert Level.SOFTWARE < Level.LAUNCHED < Level.TPM
-
-
 def test_an_app_without_rules_requires_and_allows_nothing() -> None:
     app = App("a")
     assert app.require == Requirements(mtls=False, attested=None, max_age_s=None)
     assert app.refuse is Refuse.NXDOMAIN
     assert (app.allows, app.denies, app.identity, app.unenforced_list) == ((), (), (), None)
+    assert (app.reference_values, app.capabilities) == (ReferenceValues(), ())
     assert Ruleset(1, {"a": app}).apps["a"] is app
+
+
+def test_without_reference_values_no_quote_and_nothing_launched_is_known_and_any_key_is() -> None:
+    values = ReferenceValues()
+    assert (values.pcrs, values.launched, values.tpms, values.keys) == ({}, (), None, None)
+
+
+def test_a_capability_wants_an_attestation_unless_it_says_which() -> None:
+    capability = Capability("f:1", "urn:a:b", frozenset({"read"}), 60)
+    assert capability.require == Requirements(attested=Level.SOFTWARE, max_age_s=300)
+    assert capability.on_behalf_of == frozenset()
 
 
 def test_a_deny_with_nothing_written_restricts_nothing() -> None:

@@ -3,7 +3,8 @@
 import pytest
 
 from rules.decision import Refuse
-from rules.ruleset import Level, Requirements
+from rules.facts import Level
+from rules.ruleset import Requirements
 from rules.spread import gather
 from tests.rules.files import app_of, errors_of, load_files, me, warnings_of
 
@@ -21,6 +22,26 @@ def test_lists_add_up_over_files_in_their_order() -> None:
     assert [rule.id for rule in app.denies] == ["b.yaml:5", "c.yaml:3"]
     assert app.require == Requirements(mtls=True, attested=Level.SOFTWARE, max_age_s=300)
     assert app.refuse is Refuse.NODATA
+
+
+def test_what_evidence_is_held_against_and_tokens_add_up_too() -> None:
+    values = 'identity: [{spiffe: "spiffe://a.example/b"}]\nreference_values: {keys: ["%s"]}'
+    entry = "capabilities: [{audience: 'urn:x:y', scopes: [%s]}]"
+    one, two = values % ("a" * 64), values.partition("\n")[2] % ("b" * 64)
+    app = app_of(me(f"{one}\n{entry % 'read'}"), me(f"{two}\n{entry % 'write'}"))
+    assert app.reference_values.keys == frozenset({"a" * 64, "b" * 64})
+    assert [(each.id, *each.scopes) for each in app.capabilities] == [
+        ("a.yaml:5", "read"),
+        ("b.yaml:4", "write"),
+    ]
+    assert app.max_ages_s == (300,)
+
+
+def test_a_wrong_capability_is_left_out_of_what_is_compared() -> None:
+    wrong = "{audience: 'urn:x:y', scopes: [read], ttl: 2h}"
+    right = "{audience: 'urn:x:y', scopes: [read]}"
+    (problem,) = errors_of(me(f"capabilities: [{wrong}, {right}]"))
+    assert "a token for 7200 s" in problem
 
 
 def test_an_app_that_says_nothing_allows_nothing() -> None:

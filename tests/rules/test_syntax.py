@@ -32,7 +32,7 @@ def test_the_example_of_the_reference_loads() -> None:
     assert [rule.id for rule in coder.denies] == ["a.yaml:29"]
     assert coder.unenforced_list == "a.yaml:32"
     assert {warning.severity for warning in loaded.warnings} == {Severity.WARNING}
-    assert [warning.place.line for warning in loaded.warnings] == [5, 10, 21, 23, 30, 32]
+    assert [warning.place.line for warning in loaded.warnings] == [5, 10, 21, 30, 32]
 
 
 def test_no_files_are_no_apps() -> None:
@@ -66,7 +66,8 @@ def test_the_error_shows_the_line_with_a_caret_and_the_cure() -> None:
     assert str(caught.value) == (
         "a.yaml:3:5: error: 'alow' is no key of `me`\n        alow: []\n        ^\n"
         "    cure: did you mean `allow`? "
-        "Else write one of: allow, deny, detect, identity, refuse, require"
+        "Else write one of: allow, capabilities, deny, detect, identity, reference_values, "
+        "refuse, require"
     )
 
 

@@ -24,7 +24,7 @@ from rules.decision import (
     TunnelUnread,
     UpgradeTls,
 )
-from rules.facts import Evidence, Facts, Principal
+from rules.facts import Attestation, Evidence, Facts, Level, Principal
 from rules.match import index_rules
 from rules.path import normal_path
 from rules.suffix import read_suffixes
@@ -44,7 +44,9 @@ def cases() -> Iterator[Any]:
 
 
 def fact_of(fact: dict[str, Any]) -> Facts:
-    who = Principal(fact["app"], tuple(map(Evidence, fact.get("evidence", ()))))
+    proven = fact.get("attested", {})
+    attested = tuple(Attestation(Level[each.upper()], proven[each]) for each in proven)
+    who = Principal(fact["app"], tuple(map(Evidence, fact.get("evidence", ()))), attested)
     match fact["kind"]:
         case "question":
             asked = rtype.number(fact["type"])

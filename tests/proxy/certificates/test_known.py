@@ -60,6 +60,14 @@ def test_a_good_certificate_is_its_svid(desk: Desk) -> None:
     assert found.spiffe_id == WHO
 
 
+def test_what_a_chain_says_is_told_whether_it_counts_or_not(desk: Desk) -> None:
+    good = desk.forger.good()
+    desk.revoke(Kind.SPIFFE_ID, WHO)
+    said = desk.known.read(good.ders)
+    assert (desk.refused(good)[0], said and said.spiffe_id) == (Reason.REVOKED, WHO)
+    assert desk.known.read(desk.forger.sign(Wish((WHO, WHO))).ders) is None
+
+
 def test_an_authority_vouches_for_its_own_trust_domain_only(desk: Desk) -> None:
     """threats.md, "Identity": a federated trust domain names nobody of ours."""
     reason, text = desk.refused(other_trust_domain(desk.forger))

@@ -1,9 +1,11 @@
 """Which verified chains are X.509-SVIDs, and what is said of those that are none."""
 
 import datetime as dt
+import hashlib
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from proxy.certificates.read import CHAIN, end_of, read_svid, trust_domain
 from proxy.certificates.svid import Svid, Unfit
@@ -13,6 +15,7 @@ from tests.certs.forgery import (
     REFUSED_BY_OPENSSL,
     TRUST_DOMAIN,
     WHO,
+    Forged,
     Forger,
     Wish,
     dns_besides,
@@ -40,6 +43,13 @@ def test_a_good_chain_is_the_svid_of_its_leaf(forger: Forger) -> None:
     assert found.not_after == int((NOW + dt.timedelta(hours=1)).timestamp())
     assert found.not_before == int((NOW - dt.timedelta(hours=1)).timestamp())
     assert trust_domain(found) == TRUST_DOMAIN
+    assert found.spki_sha256 == hashlib.sha256(_spki(forged)).hexdigest()
+
+
+def _spki(forged: Forged) -> bytes:
+    return forged.leaf.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
 
 
 def test_our_own_issuer_makes_such_chains(tmp_path: Path) -> None:

@@ -3,12 +3,21 @@
 import asyncio
 import subprocess
 from pathlib import Path
+from typing import override
 
 import pytest
 
+from proxy.attested.binding import Binding, Kind
+from proxy.attested.known import Attestations
+from proxy.attested.result import Result
+from proxy.egress.asker import Asker
 from proxy.egress.connect import ESTABLISHED
+from proxy.identify import UNKNOWN, Identifier
 from proxy.limits import Limits
-from rules.ruleset import AllowRule
+from proxy.transport.peer import PeerTable, SocketAddress, SocketOwner
+from rules.decision import Decision
+from rules.facts import Level, Principal
+from rules.ruleset import AllowRule, App, IdentityLine, Requirements, Ruleset
 from tests.proxy.egress.world import (
     LOOPBACK,
     Origin,
@@ -255,3 +264,50 @@ async def test_a_stranger_behind_a_407_holds_no_place_for_long(tmp_path: Path) -
         assert (await client.reply()).status == 407
         assert await client.rest() == b""
         await settled(lambda: not world.egress.connections)
+
+
+class Counting(PeerTable):
+    """Counts how often the kernel is asked who has a socket."""
+
+    def __init__(self) -> None:
+        super().__init__(Limits(), lambda: 2e9, lambda _: None)
+        self.asked = 0
+
+    @override
+    def owner(self, peer: SocketAddress, local: SocketAddress) -> SocketOwner | None:
+        self.asked += 1
+        return super().owner(peer, local)
+
+
+async def test_the_kernel_is_asked_again_only_where_who_asks_may_be_another() -> None:
+    """Agents attest several times a second: that is nobody's name, and a look-up costs more."""
+    peers = Counting()
+    attestations = Attestations(Limits(), lambda: 1000.0, lambda _: None)
+    line = IdentityLine("f:1", uid=2**31)
+    app = App("me", (line,), Requirements(attested=Level.SOFTWARE, max_age_s=300))
+    rules = Ruleset(1, {"me": app})
+    identifier = Identifier(rules, peers, attestations=attestations)
+    ends = (("127.0.0.1", 1), ("127.0.0.1", 2))
+    asker = Asker(identifier, *ends, "127.0.0.1:2")
+    assert (asker.bindings, peers.asked) == ((), 1)
+    before = identifier.epoch
+    binding = Binding(Kind.KEY, "0" * 64)
+    attestations.add(Result("1", "0" * 64, binding, "me", "", Level.SOFTWARE, "a", 1000.0, 1300.0))
+    assert identifier.epoch != before
+    assert asker.of(((b"host", b"a.example"),)) == asker.again(None) == UNKNOWN
+    assert asker.still(UNKNOWN) == UNKNOWN
+    assert asker.still(Principal("me")) is None
+    assert peers.asked == 1
+    identifier.use(rules)
+    assert asker.again(None) == UNKNOWN
+    assert peers.asked == 2
+    peers.close()
+
+
+async def test_a_result_that_was_presented_once_may_be_replaced(tmp_path: Path) -> None:
+    """A flow stands on the attestation of its connection, not on the text that was sent."""
+    async with Origin().running() as origin, opened(tmp_path, to(origin)) as world:
+        asker = Asker(world.identifier, ("127.0.0.1", 1), ("127.0.0.1", 2), world.where)
+        value = b"Bearer eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJ4In0.c2ln"
+        assert isinstance(asker.of(((b"proxy-authorization", value),)), Decision)
+        assert asker.again(value) == asker.ambient == asker.principal

@@ -15,6 +15,7 @@ from typing import Any, cast
 import msgspec
 from msgspec import structs
 
+from proxy.agent_api.api import AgentApi
 from proxy.audit import Audit, AuditSettings
 from proxy.authorize import Authorizer
 from proxy.egress.identity_context import IdentityContexts
@@ -319,6 +320,7 @@ async def opened(
     limits: Limits = QUICK,
     parent: Parent | None = None,
     identities: Callable[[World], IdentityContexts] | None = None,
+    api: AgentApi | None = None,
 ) -> AsyncIterator[World]:
     """Run a proxy whose listener is the app `me` with `rules`."""
     world = World(folder, limits)
@@ -334,7 +336,7 @@ async def opened(
     world.egress = Egress(
         world.authorizer, world.identifier, world.names, world.own, limits,
         world.metrics, world.refusals, time.time, os.urandom, parent,
-        None if identities is None else identities(world),
+        None if identities is None else identities(world), api,
     )  # fmt: skip
     world.audit.start()
     world.listener = Listener(

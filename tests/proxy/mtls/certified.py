@@ -14,6 +14,8 @@ from msgspec import Struct
 
 from proxy.accepting import Accepting, Planes
 from proxy.admin import Admin
+from proxy.agent_api.api import AgentApi
+from proxy.attested.known import Attestations
 from proxy.binding import Bound
 from proxy.certificates.known import Certificates
 from proxy.certificates.revoked import Kind, Revocation, Revocations
@@ -24,6 +26,7 @@ from proxy.limits import Limits
 from proxy.resolver.doh import ALPN as DOH_ALPN
 from proxy.resolver.doh import DohPlane
 from proxy.resolver.dot import ALPN as DOT_ALPN
+from proxy.sandbox.leases import Leases
 from proxy.tokens.known import Token, Tokens, digest
 from proxy.transport.listen import bind_tcp
 from proxy.transport.own import OwnSockets
@@ -58,6 +61,8 @@ class Court:
         self.certificates = Certificates(
             self.trust, self.revocations, Limits(), self.now, lambda _: None
         )
+        self.attestations = Attestations(Limits(), self.now, lambda _: None)
+        self.leases = Leases(Limits(), lambda _: None)
 
     def now(self) -> float:
         return time.time() + self.ahead_s
@@ -68,6 +73,7 @@ class Court:
     def pass_s(self, seconds: float) -> None:
         self.ahead_s += seconds
         self.certificates.look(self.now())
+        self.attestations.look(self.now())
 
 
 class Certified(Struct):
@@ -84,6 +90,8 @@ class Certified(Struct):
     origin: Origin
     meanwhile: list[Callable[[], object]]
     """What happens while an upstream resolver answers."""
+    accepting: Accepting
+    names: Names
 
     def use(self, rules: Ruleset) -> None:
         """Put rules in force, and ask for certificates as they want."""
@@ -161,7 +169,9 @@ def _tokens() -> Tokens:
 
 
 @asynccontextmanager
-async def certified(folder: Path, limits: Limits | None = None) -> AsyncIterator[Certified]:
+async def certified(
+    folder: Path, limits: Limits | None = None, api: AgentApi | None = None
+) -> AsyncIterator[Certified]:
     """Run every plane for the rules of `rules`."""
     limits = limits or Limits()
     authority = PrivateAuthority(folder)
@@ -180,20 +190,25 @@ async def certified(folder: Path, limits: Limits | None = None) -> AsyncIterator
         composed(rules(origin.port), upstream.url("udp"), folder, limits) as parts,
     ):
         peers = PeerTable(limits, time.time, lambda _: None)
-        identifier = Identifier(rules(origin.port), peers, _tokens(), court.certificates)
+        identifier = Identifier(
+            rules(origin.port), peers, _tokens(),
+            court.certificates, court.attestations, court.leases,
+        )  # fmt: skip
+        names = Names(parts.authorizer)
         egress = Egress(
-            parts.authorizer, identifier, Names(parts.authorizer), OwnSockets(set(), set()),
-            limits, parts.metrics, parts.refusals, time.time, os.urandom,
+            parts.authorizer, identifier, names, OwnSockets(set(), set()),
+            limits, parts.metrics, parts.refusals, time.time, os.urandom, api=api,
         )  # fmt: skip
         tls = {kind: ServerTls(chain, key, alpn) for kind, alpn in _ALPN.items()}
         planes = Planes(
             parts.resolver,
             identifier,
             egress,
-            DohPlane(parts.resolver, identifier, parts.refusals, limits, parts.metrics),
+            DohPlane(parts.resolver, identifier, parts.refusals, limits, parts.metrics, api),
             Admin(parts.metrics, dict, limits, lambda _: False),
             tls,
             recorder(parts.audit, lambda: parts.authorizer.generation),
+            court.leases,
         )
         accepting = Accepting(planes, limits, parts.metrics)
         ports = {}
@@ -203,7 +218,7 @@ async def certified(folder: Path, limits: Limits | None = None) -> AsyncIterator
             await accepting.start(Bound(kind, f"127.0.0.1:{ports[kind]}", sock))
         made = Certified(
             parts, court, identifier, egress, tls, ports, authority.certificate, folder, origin,
-            meanwhile,
+            meanwhile, accepting, names,
         )  # fmt: skip
         made.ask()
         try:

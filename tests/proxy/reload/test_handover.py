@@ -24,8 +24,16 @@ from proxy.reload.handover import (
 )
 from rules.decision import FileCertificate, SvidCertificate, UpgradeTls
 from rules.errors import Place, Problem
+from rules.facts import Level
 from rules.match import finish
-from rules.ruleset import App, IdentityLine, Level, Requirements
+from rules.ruleset import (
+    App,
+    Capability,
+    IdentityLine,
+    Launched,
+    ReferenceValues,
+    Requirements,
+)
 from tests.rules.written import allow, app, deny
 
 MANY = [f"h{number}.example.org" for number in range(1000)]
@@ -48,6 +56,17 @@ APPS = [
         deny("c.org", id="d"),
     ),
     app(*(allow(*MANY[:100], id=host) for host in MANY[:100])),
+    App(
+        "attested",
+        require=Requirements(attested=Level.TPM, max_age_s=60),
+        reference_values=ReferenceValues(
+            {7: frozenset({"a" * 64})}, frozenset({"b" * 64}), frozenset(), (Launched("c" * 64),)
+        ),
+        capabilities=(
+            Capability("f:1", "https://api.example/", frozenset({"read"}), 60, frozenset({"me"})),
+        ),
+        max_ages_s=(60, 300),
+    ),
     app(
         allow("a.org", id="a", ports=[80], upgrade=UpgradeTls()),
         allow("b.org", id="b", ports=[80], upgrade=UpgradeTls(SvidCertificate("spiffe://a/b"))),

@@ -12,6 +12,7 @@ from pathlib import Path
 import dns.message
 from msgspec import Struct
 
+from proxy.agent_api.api import AgentApi
 from proxy.identify import Identifier
 from proxy.limits import Limits
 from proxy.resolver.doh import ALPN, DohPlane
@@ -76,7 +77,11 @@ def parameter(octets: bytes) -> str:
 
 @asynccontextmanager
 async def served(
-    upstream: str, folder: Path, limits: Limits | None = None, rules: Ruleset = RULES
+    upstream: str,
+    folder: Path,
+    limits: Limits | None = None,
+    rules: Ruleset = RULES,
+    api: AgentApi | None = None,
 ) -> AsyncIterator[Served]:
     limits = limits or Limits()
     authority = PrivateAuthority(folder)
@@ -87,7 +92,7 @@ async def served(
         known = Token(id="bot.1", name="bot", created=0.0, expires=4e9)
         tokens.use({digest(SECRET): known}, time.time())
         identifier = Identifier(rules, peers, tokens)
-        plane = DohPlane(parts.resolver, identifier, parts.refusals, limits, parts.metrics)
+        plane = DohPlane(parts.resolver, identifier, parts.refusals, limits, parts.metrics, api)
         tls = ListenerTls(ServerTls(chain, key, ALPN), 64, 10.0, parts.metrics.bounds.add)
         sock = bind_tcp("127.0.0.1", 0)
         port: int = sock.getsockname()[1]

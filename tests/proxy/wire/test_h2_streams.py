@@ -280,12 +280,55 @@ def test_more_content_than_the_windows_let_ends_stream_or_connection() -> None:
 def test_the_connection_s_window_bounds_what_its_streams_hold() -> None:
     talk = opened(Limits(doh_body_octets=STREAM_WINDOW))
     frames: list[Frame] = []
-    for _ in range(CONNECTION_WINDOW // (4 * 16384) + 1):
+    for _ in range(CONNECTION_WINDOW // (4 * 16000) + 1):
         stream = talk.next()
         talk.send(Kind.HEADERS, Flag.END_HEADERS, stream, talk.block(b"/p", post=True))
-        frames += talk.say(write_frame(Kind.DATA, 0, stream, bytes(16384)) * 4)
+        frames += talk.say(write_frame(Kind.DATA, 0, stream, bytes(16000)) * 4)
     assert kinds(frames) == [Kind.GOAWAY]
     assert code(frames[0]) == ErrorCode.FLOW_CONTROL_ERROR
+
+
+def test_what_is_owed_is_given_back_before_a_stream_is_refused() -> None:
+    talk = opened()
+    whole, *streams = [talk.next() for _ in range(5)]
+    for stream in (whole, *streams):
+        talk.send(Kind.HEADERS, Flag.END_HEADERS, stream, talk.block(b"/p", post=True))
+    talk.send(Kind.DATA, Flag.END_STREAM, whole, bytes(4096))
+    left = CONNECTION_WINDOW - 4096
+    frames: list[Frame] = []
+    for stream in streams:
+        octets = min(left, 65535)
+        left -= octets
+        for at in range(0, octets, 16384):
+            frames += talk.send(Kind.DATA, 0, stream, bytes(min(16384, octets - at)))
+    assert left == 0
+    assert [(frame.kind, frame.payload) for frame in frames] == [
+        (Kind.WINDOW_UPDATE, (4096).to_bytes(4))
+    ]
+
+
+def test_streams_that_fill_the_window_together_do_not_wait_for_ever() -> None:
+    """RFC 9113, section 5.2.2: a client that is fair to its streams would never end one."""
+    talk = opened()
+    streams = [talk.next() for _ in range(8)]
+    for stream in streams:
+        talk.send(Kind.HEADERS, Flag.END_HEADERS, stream, talk.block(b"/p", post=True))
+    idle = talk.next()
+    talk.send(Kind.HEADERS, Flag.END_HEADERS, idle, talk.block(b"/p", post=True))
+    frames: list[Frame] = []
+    for _ in range(2):
+        for stream in streams:
+            assert not frames
+            frames += talk.send(Kind.DATA, 0, stream, bytes(16384))
+    refused, update = frames
+    assert (refused.kind, refused.stream) == (Kind.RST_STREAM, streams[-1])
+    assert code(refused) == ErrorCode.REFUSED_STREAM
+    assert (update.kind, update.stream) == (Kind.WINDOW_UPDATE, 0)
+    assert int.from_bytes(update.payload) == 2 * 16384
+    assert talk.echo.bounds == ["doh_streams"]
+    ended = talk.send(Kind.DATA, Flag.END_STREAM, streams[0], b"end")
+    assert content(ended, streams[0]).startswith(b"/p ")
+    assert Kind.WINDOW_UPDATE in kinds(ended)
 
 
 def test_content_that_was_taken_is_given_back() -> None:

@@ -1,7 +1,8 @@
 """A child that speaks the channel as the issuer does, and holds no key.
 
 To each connection that it adopts it writes a line of JSON for what its caller is entitled to, and
-another for each change.  What the caller writes are orders: a line of JSON with `do`.
+another for each change.  What the caller writes are orders: a line of JSON with `do`.  Questions
+about evidence it answers with how many there were until then.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ import msgspec
 
 from proxy.channel import (
     Adopt,
+    Challenge,
+    Challenged,
     Entitle,
     Event,
     Gone,
@@ -25,9 +28,13 @@ from proxy.channel import (
     Ready,
     Serve,
     Sign,
+    SignClaims,
     Signed,
+    SignedClaims,
     ToIssuer,
     Trust,
+    Verified,
+    Verify,
     Whose,
 )
 from proxy.channel_socket import ChannelSocket
@@ -46,6 +53,7 @@ class Stub:
         self.looks = 0
         self.buffers: dict[int, bytes] = {}
         self.is_mute = False
+        self.questions = 0
 
     def receive(self, message: ToIssuer, fds: tuple[int, ...]) -> None:
         match message:
@@ -60,13 +68,19 @@ class Stub:
                     listening, self.greet, listening, f"{message.kind} {message.label}"
                 )
             case Sign(call=call, spiffe_id=spiffe_id):
-                if not self.is_mute:
-                    self.channel.send(Signed(call, chain=spiffe_id, serial=message.profile))
+                self.answer(Signed(call, chain=spiffe_id, serial=message.profile))
+            case Verify() | Challenge() | SignClaims():
+                self.questions += 1
+                self.answer(counted(message, str(self.questions)))
             case Named() | Judged():
                 assert self.asker is not None
                 self.say(self.asker, message)
             case Look():
                 self.looks += 1
+
+    def answer(self, answer: Signed | Verified | Challenged | SignedClaims) -> None:
+        if not self.is_mute:
+            self.channel.send(answer)
 
     def greet(self, listening: socket.socket, text: str) -> None:
         accepted, _ = listening.accept()
@@ -118,13 +132,30 @@ class Stub:
             self.is_mute = True
             self.say(connection, {})
         elif what == "told":
-            told = {"looks": self.looks, "state": self.settings.state, "pid": os.getpid()}
+            told = {
+                "looks": self.looks,
+                "state": self.settings.state,
+                "pid": os.getpid(),
+                "questions": self.questions,
+            }
             self.say(connection, told)
         else:
             kinds = {"whose": Whose, "judge": Judge, "trust": Trust, "event": Event}
             self.channel.send(msgspec.convert(order, kinds[what]))
             if what in {"trust", "event"}:
                 self.say(connection, {})
+
+
+def counted(
+    message: Verify | Challenge | SignClaims, count: str
+) -> Verified | Challenged | SignedClaims:
+    match message:
+        case Verify():
+            return Verified(message.call, name=count, key_sha256=message.kind)
+        case Challenge():
+            return Challenged(message.call, name=count, seed=message.secret)
+        case SignClaims():
+            return SignedClaims(message.call, count)
 
 
 async def run(channel: int, settings: int) -> None:

@@ -30,7 +30,7 @@ async def test_an_issuer_that_does_not_answer_is_not_waited_for() -> None:
         await agent.ask(do="mute")
         assert "did not answer in time" in (await stand.workload.sign(ID)).problem
         assert stand.met("issuer_answer_s") == 1
-        assert not stand.workload._signatures._waiting
+        assert not stand.workload._signatures.questions._waiting
 
 
 async def test_no_more_than_so_many_wait() -> None:
@@ -47,14 +47,14 @@ async def test_what_the_issuer_did_not_live_to_answer_has_failed() -> None:
         await agent.connect()
         await agent.ask(do="mute")
         asked = asyncio.ensure_future(stand.workload.sign(ID))
-        await until(lambda: bool(stand.workload._signatures._waiting))
+        await until(lambda: bool(stand.workload._signatures.questions._waiting))
         await agent.ask(do="die")
         assert "the issuer ended" in (await asked).problem
 
 
 async def test_an_answer_that_nobody_waits_for_is_dropped() -> None:
     async with standing() as stand:
-        stand.workload._signatures.signed(Signed(99, chain="late"))
+        stand.workload._signatures.questions.answered(Signed(99, chain="late"))
         assert (await stand.workload.sign(ID)).chain == ID
 
 

@@ -1,0 +1,1 @@
+"""The verifier (RFC 9334): nonces, evidence, its appraisal, and the result that is signed."""

@@ -1,0 +1,88 @@
+"""What the verifier is made of, and how it refuses."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from enum import StrEnum
+from typing import Protocol
+
+from msgspec import Struct
+
+from proxy.agent_api.issuing import EvidenceVerifier
+from proxy.attested.live import LiveAttested
+from proxy.attested.result import Result
+from proxy.certificates.revoked import Revocations
+from proxy.limits import Limits
+from proxy.metrics import Metrics
+from proxy.sandbox.lease import Lease
+from rules.decision import Reason, Verdict
+from rules.ruleset import Ruleset
+
+
+class Record(Protocol):
+    """Writes the audit line of what an agent has changed, or was refused."""
+
+    def __call__(
+        self,
+        app: str,
+        change: str,
+        verdict: Verdict,
+        reason: Reason,
+        target: str,
+        detail: Mapping[str, object],
+    ) -> object:
+        """Write it; `target` is whom it is about.  Neither secrets nor tokens stand in it."""
+
+
+class Parts(Struct, frozen=True):
+    """What the verifier works with.
+
+    `leases` finds a lease that is in force by its id.  `void` acts on results that were voided
+    because what they were of has changed: it ends the capability tokens that were made of them,
+    revokes the certificates that they were bound to and cuts; the text says why.  `admits`
+    says why no audit line of an app can be written, None: one can.  `wall` returns Unix time and
+    `clock` monotonic time, in seconds; `entropy(n)` returns n random octets.
+    """
+
+    live: LiveAttested
+    issuer: EvidenceVerifier
+    ruleset: Callable[[], Ruleset]
+    leases: Callable[[str], Lease | None]
+    revocations: Revocations
+    record: Record
+    void: Callable[[tuple[Result, ...], str], Awaitable[object]]
+    metrics: Metrics
+    limits: Limits
+    wall: Callable[[], float]
+    clock: Callable[[], float]
+    entropy: Callable[[int], bytes]
+    trust_domain: str
+    ttl_s: int = 300
+    admits: Callable[[str], Reason | None] = lambda _: None
+
+
+class Outcome(StrEnum):
+    """What came of an attestation; the value is the metric's label."""
+
+    ATTESTED = "attested"
+    MALFORMED = "malformed"  # no evidence at all: nothing is voided
+    LIMITED = "limited"  # as above
+    UNAVAILABLE = "unavailable"  # as above
+    UNKNOWN = "unknown"  # an AK that is not enrolled: as above
+    FAILED = "failed"  # what is proven of the binding is void
+    CHANGED = "changed"  # everything that the attester has proven is void
+    WITHDRAWN = "withdrawn"  # revoked, or ended, while it was verified
+
+
+class RefusedError(Exception):
+    """Evidence, or an enrolment, is refused; the text and `how` are for the agent.
+
+    `attester` is set where what it attests has changed.
+    """
+
+    def __init__(
+        self, outcome: Outcome, reason: Reason, text: str, how: str, attester: str = ""
+    ) -> None:
+        super().__init__(text)
+        self.outcome = outcome
+        self.reason = reason
+        self.how = how
+        self.attester = attester

@@ -1,0 +1,80 @@
+"""What a refusal puts an end to: results, those that are being signed, and what came of them.
+
+Evidence that *fails* (a signature, a nonce) ends what its binding has: whoever has the key can
+prove nothing more with it until he attests anew.  Evidence that shows a *change* ends everything
+that the attester has proven, and the certificates and capability tokens that go with it.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from proxy.attested.result import Result
+from proxy.errors import BindError
+from proxy.verifier.callers import Attesting
+from proxy.verifier.contents import EvidenceSent, level_name
+from proxy.verifier.parts import Outcome, Parts, RefusedError
+from proxy.verifier.refusing import verdict_of
+from rules.decision import Reason, Verdict
+
+
+class Voiding:
+    """Voids results, and knows which are being signed: those are voided with them."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._under_way: dict[str, Result] = {}  # by id
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @contextmanager
+    def signing(self, result: Result) -> Iterator[Callable[[], bool]]:
+        """Sign `result` inside; what comes along returns whether it was not voided meanwhile."""
+        self._under_way[result.id] = result
+        try:
+            yield lambda: result.id in self._under_way
+        finally:
+            self._under_way.pop(result.id, None)
+
+    async def refused(self, who: Attesting, sent: EvidenceSent, refusal: RefusedError) -> None:
+        """Void what `refusal` puts an end to, and tell audit, before the agent hears of it."""
+        parts = self._parts
+        detail = {"level": sent.evidence, "outcome": refusal.outcome, "text": str(refusal)}
+        verdict = verdict_of(refusal)
+        parts.record(who.app, "attest-refused", verdict, refusal.reason, who.target, detail)
+        which = _ended_by(who, refusal)
+        if which is None:
+            return
+        for each in [each for each in self._under_way.values() if which(each)]:
+            del self._under_way[each.id]
+        voided = parts.live.attestations.void(which)
+        if not voided:
+            return
+        # It goes on to its end whether the agent waits for the answer or not.
+        task = asyncio.get_running_loop().create_task(self._finish(voided, refusal))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(task)
+
+    async def _finish(self, voided: tuple[Result, ...], refusal: RefusedError) -> None:
+        parts, why = self._parts, str(refusal)
+        for each in voided:
+            target = each.spiffe_id or f"{each.binding.kind} {each.binding.value}"
+            detail = {"id": each.id, "level": level_name(each.level), "why": why}
+            reason = Reason.ATTESTATION_REQUIRED
+            parts.record(each.app, "attestation-void", Verdict.DENY, reason, target, detail)
+        # All of it is in force whatever the disk says: the problems of its files are shown.
+        if refusal.outcome is Outcome.CHANGED:
+            with contextlib.suppress(BindError):
+                await parts.void(voided, why)
+        with contextlib.suppress(BindError):
+            await parts.live.settled()
+
+
+def _ended_by(who: Attesting, refusal: RefusedError) -> Callable[[Result], bool] | None:
+    """Return which results count no more; None: all that count go on."""
+    if refusal.outcome is Outcome.FAILED:
+        return lambda each: each.binding == who.binding
+    if refusal.outcome is Outcome.CHANGED:
+        return lambda each: each.attester == refusal.attester and each.app == who.app
+    return None

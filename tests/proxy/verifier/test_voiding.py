@@ -1,0 +1,103 @@
+"""What fails ends what its binding has; what shows a change ends all that the attester has."""
+
+import asyncio
+from typing import Any
+
+from msgspec import structs
+
+from tests.proxy.issuing.stand import until
+from tests.proxy.verifier.stand import (
+    LAUNCHED,
+    PCRS,
+    Stand,
+    app,
+    b64,
+)
+
+
+async def test_a_failed_one_voids_what_the_binding_had(stand: Stand) -> None:
+    agent, other = stand.agent(), stand.agent(key="bb")
+    await agent.attested()
+    await other.attested()
+    given = await agent.nonce()
+    said = await agent.attest(agent.software(given, signature=b64(b"\x30\x00")))
+    assert said.status == 403
+    assert (agent.results, len(other.results)) == ([], 1)
+    assert stand.live.attestations.of(agent.binding, "coder") == ()
+
+
+async def test_a_changed_pcr_voids_all_that_the_attester_has_proven(stand: Stand) -> None:
+    """threats.md, "Identity".
+
+    PCR mismatch; a changed PCR voids results, certificates and tokens.
+    """
+    agent = stand.agent()
+    agent.enrolled()
+    second = agent.moved(binding=stand.agent(key="bb").binding)
+    stranger = stand.agent(key="cc")
+    ids = {(await each.quoted())["id"] for each in (agent, second)}
+    await stranger.attested()
+    said = await agent.quoted(pcrs={**PCRS, "7": "cc" * 32})
+    assert (said.status, said["reason"]) == (403, "attestation-required")
+    assert "PCR 7" in said["detail"]
+    assert (agent.results, second.results, len(stranger.results)) == ([], [], 1)
+    [(voided, why)] = stand.voided
+    assert set(voided) == ids
+    assert "PCR 7" in why
+    assert stand.count("tpm", "changed") == 1
+
+
+async def test_another_digest_voids_what_the_lease_has(stand: Stand) -> None:
+    box = stand.leased()
+    sent = {"nonce": (await box.nonce())["nonce"], "evidence": "launched"}
+    assert (await box.attest(sent)).status == 200
+    stand.use(app("coder", launched=(structs.replace(LAUNCHED, file="44" * 32),)))
+    sent = {"nonce": (await box.nonce())["nonce"], "evidence": "launched"}
+    assert (await box.attest(sent)).status == 403
+    assert (box.results, len(stand.voided)) == ([], 1)
+
+
+async def test_evidence_that_fails_voids_what_is_being_signed(stand: Stand) -> None:
+    """A quote from before a change does not outlive the one that shows the change."""
+    agent = stand.agent()
+    agent.enrolled()
+    good = agent.quote(await agent.nonce())
+    bad = agent.quote(await agent.nonce(), {**PCRS, "0": "dd" * 32})
+    said: list[Any] = []
+
+    async def changed() -> None:
+        said.append(await agent.attest(bad))
+
+    original = stand.issuer.sign_claims
+
+    async def slow(claims: bytes, typ: str, app: str = "") -> Any:
+        await changed()
+        return await original(claims, typ, app)
+
+    stand.issuer.sign_claims = slow  # type: ignore[method-assign]  # the issuer takes its time
+    first = await agent.attest(good)
+    assert (first.status, said[0].status) == (403, 403)
+    assert agent.results == []
+    assert stand.count("tpm", "withdrawn") == 1
+
+
+async def test_what_cannot_be_written_is_void_all_the_same(stand: Stand) -> None:
+    agent = stand.agent()
+    agent.enrolled()
+    await agent.quoted()
+    stand.is_unwritable = True
+    said = await agent.quoted(pcrs={**PCRS, "7": "cc" * 32})
+    assert (said.status, said["reason"]) == (403, "attestation-required")
+    assert (agent.results, len(stand.voided)) == ([], 1)
+
+
+async def test_who_hangs_up_is_voided_all_the_same(stand: Stand) -> None:
+    agent = stand.agent()
+    agent.enrolled()
+    await agent.quoted()
+    evidence = agent.quote(await agent.nonce(), {**PCRS, "7": "cc" * 32})
+    asking = asyncio.ensure_future(agent.attest(evidence))
+    await until(lambda: agent.results == [])
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await until(lambda: len(stand.voided) == 1)
