@@ -14,6 +14,7 @@ from certs.errors import IssueError
 from certs.jwks import make_jwks, make_jwt_jwks
 from certs.jwt_svid import Claims, check_jwt, make_jwt
 from certs.known_domain import DOMAIN_JSON, REFRESH_HINT_S, Generation, Record, pem_of
+from certs.known_jwks import jwt_jwks
 from certs.mint import Authority
 from certs.profile import SVID_TTL_S
 from certs.rotation import due, pruned, signing
@@ -137,6 +138,10 @@ class TrustDomain:
     def jwt_jwks(self) -> bytes:
         """Return the JWT keys alone, as the Workload API hands them out."""
         return make_jwt_jwks(self._record)
+
+    def key_set(self) -> bytes:
+        """Return the JWT keys as a resource server wants them (RFC 7517)."""
+        return jwt_jwks(self._record)
 
     def rotate_due(self, now: dt.datetime) -> bool:
         """Return whether `certs.domain.ensure_domain` would change anything."""

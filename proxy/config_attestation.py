@@ -5,10 +5,11 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from proxy.config_keys import AttestationKeys
-from proxy.units import read_seconds
+from proxy.units import Life
 
 TTL_S = 300  # five minutes; a client attests anew before (docs/attestation.md)
 LEAST_TTL_S, MOST_TTL_S = 30, 3600
+_LIFE = Life("an attestation result", TTL_S, LEAST_TTL_S, MOST_TTL_S, "write 30s to 1h")
 
 
 class AttestationSettings(Struct, frozen=True):
@@ -26,20 +27,9 @@ def read_attestation(
     keys: AttestationKeys, problem: Callable[[str, str, str], None]
 ) -> AttestationSettings:
     """Return the settings of `attestation:`; `problem(key, text, cure)` is told what is wrong."""
-    return AttestationSettings(_ttl(keys.ttl, problem), _roots(keys.ek_roots, problem))
-
-
-def _ttl(value: int | str | None, problem: Callable[[str, str, str], None]) -> int:
-    key = "attestation.ttl"
-    try:
-        ttl_s = int(read_seconds(TTL_S if value is None else value))
-    except ValueError as error:
-        problem(key, str(error), "see docs/configuration.md")
-        return TTL_S
-    if not LEAST_TTL_S <= ttl_s <= MOST_TTL_S:
-        problem(key, f"{ttl_s} s is no life of an attestation result", "write 30s to 1h")
-        return TTL_S
-    return ttl_s
+    return AttestationSettings(
+        _LIFE.read("attestation.ttl", keys.ttl, problem), _roots(keys.ek_roots, problem)
+    )
 
 
 def _roots(value: list[str] | None, problem: Callable[[str, str, str], None]) -> tuple[str, ...]:

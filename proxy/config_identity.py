@@ -8,9 +8,10 @@ from certs.errors import SpiffeError
 from certs.profile import LEAST_TTL_S, MOST_TTL_S, SVID_TTL_S
 from certs.spiffe import check_own_trust_domain, check_trust_domain, parse_id, workload_id
 from proxy.config_keys import FederatedKeys, IdentityKeys, OidcKeys
-from proxy.units import read_seconds
+from proxy.units import Life
 
 TRUST_DOMAIN = "sallyport.internal"
+_LIFE = Life("an SVID", SVID_TTL_S, LEAST_TTL_S, MOST_TTL_S, "write 5m to 24h")
 MOST_FEDERATED = 32  # a Trust message holds them all; SPIRE sets no bound
 
 
@@ -73,7 +74,7 @@ def read_identity(keys: IdentityKeys, problem: Callable[[str, str, str], None]) 
                 problem(f"identity.{name}", "it is of no use where another one issues", cure)
     return IdentitySettings(
         trust_domain=domain,
-        svid_ttl_s=_ttl(keys.svid_ttl, problem),
+        svid_ttl_s=_LIFE.read("identity.svid_ttl", keys.svid_ttl, problem),
         key_file=keys.key_file,
         federation=_federation(keys.federation or {}, domain, problem),
         workload_api=None if keys.workload_api is None else keys.workload_api.removeprefix("unix:"),
@@ -88,19 +89,6 @@ def _check_domain(key: str, name: str, problem: Callable[[str, str, str], None])
     except SpiffeError as error:
         cure = "write a name of lower-case letters, digits, dots, dashes and underscores"
         problem(key, str(error), cure)
-
-
-def _ttl(value: int | str | None, problem: Callable[[str, str, str], None]) -> int:
-    key = "identity.svid_ttl"
-    try:
-        ttl_s = int(read_seconds(SVID_TTL_S if value is None else value))
-    except ValueError as error:
-        problem(key, str(error), "see docs/configuration.md")
-        return SVID_TTL_S
-    if not LEAST_TTL_S <= ttl_s <= MOST_TTL_S:
-        problem(key, f"{ttl_s} s is no life of an SVID", "write 5m to 24h")
-        return SVID_TTL_S
-    return ttl_s
 
 
 def _federation(

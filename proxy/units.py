@@ -1,6 +1,9 @@
 """Sizes and durations as people write them in sallyport.yaml."""
 
 import re
+from collections.abc import Callable
+
+from msgspec import Struct
 
 _SIZE = re.compile(r"(\d{1,15}) ?(KiB|MiB|GiB)?", re.ASCII)
 _DURATION = re.compile(r"(\d{1,12}) ?(ms|s|m|h|d)?", re.ASCII)
@@ -43,3 +46,27 @@ def read_count(value: int | str) -> int:
     if isinstance(value, str):
         raise ValueError(f"{value!r} is no whole number")  # noqa: TRY004 - one error for all kinds
     return value
+
+
+class Life(Struct, frozen=True):
+    """How long something may live, in whole seconds; `what` it is and the `cure` are for errors."""
+
+    what: str
+    default_s: int
+    least_s: int
+    most_s: int
+    cure: str
+
+    def read(
+        self, key: str, value: int | str | None, problem: Callable[[str, str, str], None]
+    ) -> int:
+        """Return the seconds of `value` (None: the default); `problem(key, text, cure)` is told."""
+        try:
+            seconds = int(read_seconds(self.default_s if value is None else value))
+        except ValueError as error:
+            problem(key, str(error), "see docs/configuration.md")
+            return self.default_s
+        if not self.least_s <= seconds <= self.most_s:
+            problem(key, f"{seconds} s is no life of {self.what}", self.cure)
+            return self.default_s
+        return seconds

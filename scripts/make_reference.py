@@ -1,22 +1,22 @@
-"""Write the tables of docs/ that follow from the code, between their marks.
+"""Write the tables of docs/ that follow from the code, between their marks, and docs/openapi.json.
 
     <!-- generated: NAME -->  ...  <!-- end -->
 
-`--check` changes nothing and ends with 1 when a page is not what the code says.
+`--check` changes nothing and ends with 1 when a file is not what the code says.
 
     python scripts/make_reference.py [--check]
 """
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # run by path
     sys.path.insert(0, str(ROOT))
 
-from scripts.reference import samples, tables  # noqa: E402 - the path has to be there first
+from scripts.reference import interface, proof_samples, samples, tables  # noqa: E402 - the path has to be there first
 
 BLOCK = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -39,7 +39,13 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "sample-status": samples.status,
     "sample-token": samples.token,
     "sample-authority": samples.authority,
+    "sample-attest": proof_samples.attest,
+    "sample-exchange": proof_samples.exchange,
+    "sample-agents": proof_samples.agents,
+    "sample-capabilities": proof_samples.capabilities,
+    "sample-attesters": proof_samples.attesters,
 }
+FILES: dict[str, Callable[[], str]] = {"openapi.json": interface.openapi}
 
 
 def pages() -> list[Path]:
@@ -52,19 +58,25 @@ def written_anew(text: str) -> str:
     return BLOCK.sub(lambda found: f"{found[1]}{BLOCKS[found[2]]()}\n{found[3]}", text)
 
 
-def main(argv: list[str]) -> int:
-    """Write the pages, or with --check say which are stale."""
-    stale = []
+def files() -> Iterator[tuple[Path, str]]:
+    """Yield what the code writes: the file, and its text of today."""
     for page in pages():
-        text = page.read_text(encoding="utf-8")
-        wanted = written_anew(text)
-        if text == wanted:
+        yield page, written_anew(page.read_text(encoding="utf-8"))
+    for name, made in FILES.items():
+        yield ROOT / "docs" / name, made()
+
+
+def main(argv: list[str]) -> int:
+    """Write the files, or with --check say which are stale."""
+    stale = []
+    for file, wanted in files():
+        if file.exists() and file.read_text(encoding="utf-8") == wanted:
             continue
-        stale.append(str(page.relative_to(ROOT)))
+        stale.append(str(file.relative_to(ROOT)))
         if "--check" not in argv:
-            page.write_text(wanted, encoding="utf-8")
-    for page_name in stale:
-        print(("stale: " if "--check" in argv else "written: ") + page_name)
+            file.write_text(wanted, encoding="utf-8")
+    for name in stale:
+        print(("stale: " if "--check" in argv else "written: ") + name)
     return 1 if stale and "--check" in argv else 0
 
 

@@ -28,8 +28,9 @@ UNTESTED_ALONE = {
 }
 UNFINISHED = ("TO" + "DO", "FIX" + "ME", "NotImplemented" + "Error", "pragma: no" + " cover")
 LOCKS = (
-    "requirements.lock", "requirements-dev.lock", "requirements-tpm.lock", "requirements-capture.lock",
-)  # fmt: skip
+    *("requirements.lock", "requirements-dev.lock"),
+    *("requirements-tpm.lock", "requirements-capture.lock"),
+)
 REGISTRIES = (
     *("pypi" + ".org", "files.python" + "hosted", "registry.npm" + "js", "deb." + "debian.org"),
     *("npm" + "js.com", "security.deb" + "ian"),

@@ -42,12 +42,14 @@ VALUES = {
     "rules/address.py",
     "rules/match.py",
     "rules/name.py",
+    "rules/required.py",
     "rules/rtype.py",
     "rules/ruleset.py",
     "rules/special.py",
     "rules/zones.py",
     "proxy/flow.py",
     "proxy/target.py",
+    "proxy/sandbox/lease.py",
     "proxy/resolver/answer.py",
     "proxy/resolver/asker.py",
     "proxy/egress/obligations.py",
@@ -201,7 +203,7 @@ async def walk_tours(folder: Path) -> dict[str, list[str]]:
         with files_entered() as query:
             assert await resolve(dot, certificate_folder(told) / ROOT_PEM) == "127.0.0.1"
             # Its end is still the query's: the next tour begins when the connection is gone.
-            listeners = appliance._accepting._listeners
+            listeners = appliance._accepting._own.listeners
             await until(lambda: not any(each.connections for each in listeners))
         with files_entered() as connect:
             assert (await fetch(proxy_, port, trusting)).endswith(b"\r\n\r\nhello")

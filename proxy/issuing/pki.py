@@ -3,6 +3,7 @@
 GET  /crl /crl.pem        what is revoked: of the intermediate that signs now, or of each
 POST /ocsp, GET /ocsp/... the status of one certificate (RFC 6960, appendix A)
 GET  /bundle /bundle.pem  our bundle as SPIFFE JWKS, and as PEM
+GET  /jwks.json           the keys of our tokens, for resource servers on other hosts (RFC 7517)
 """
 
 import binascii
@@ -13,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import web
 
 from certs.crl import make_crl
+from certs.known_jwks import MEDIA_TYPE
 from certs.ocsp import CertStatus, answer, serial_of
 from proxy.issuing.authority import Authority
 from proxy.issuing.enrolment import RefusedError
@@ -41,7 +43,11 @@ class Pki:
 
     def public(self) -> list[web.RouteDef]:
         """Return what is served over HTTPS as well: SPIFFE's https_web fetches bundles there."""
-        return [web.get("/bundle", self._bundle), web.get("/bundle.pem", self._bundle_pem)]
+        return [
+            web.get("/bundle", self._bundle),
+            web.get("/bundle.pem", self._bundle_pem),
+            web.get("/jwks.json", self._key_set),
+        ]
 
     async def _crl(self, _: web.Request) -> web.Response:
         return _aged(self._list(as_pem=False), "application/pkix-crl", _STATUS_AGE_S)  # RFC 2585
@@ -97,6 +103,9 @@ class Pki:
     async def _bundle_pem(self, _: web.Request) -> web.Response:
         pem = self._authority.domain.anchors_pem.encode()
         return _aged(pem, "application/x-pem-file", _BUNDLE_AGE_S)
+
+    async def _key_set(self, _: web.Request) -> web.Response:
+        return _aged(self._authority.domain.key_set(), MEDIA_TYPE, _BUNDLE_AGE_S)
 
     def _now(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(self._authority.wall(), dt.UTC)

@@ -50,22 +50,22 @@ def ready() -> str:
         "proxy": ["127.0.0.1:3128", "[::1]:3128"],
         "metrics": ["127.0.0.1:9153"],
     }
-    return _fenced(ready_json(Ready(4985, 1, "advisory", listen, [], [])))
+    return fenced(ready_json(Ready(4985, 1, "advisory", listen, [], [])))
 
 
 def check() -> str:
     """Return what `check --json` prints for a file with a warning."""
-    return _fenced(command("check", "--json"))
+    return fenced(command("check", "--json"))
 
 
 def explain() -> str:
     """Return what `explain --json` prints for a name that no rule lists."""
-    return _fenced(command("explain", "coder", "example.net", "--json"))
+    return fenced(command("explain", "coder", "example.net", "--json"))
 
 
 def why() -> str:
     """Return what `why --json` prints of the lines below."""
-    return _fenced(command("why", "--last", "--json"))
+    return fenced(command("why", "--last", "--json"))
 
 
 def demo() -> str:
@@ -75,31 +75,31 @@ def demo() -> str:
         Step("DNS", "allowed.example.com A", "allowed", "127.0.0.1"),
         Step("DNS", "refused.example.com A", "refused", f"{text} under apps.demo.allow"),
     ]
-    return _fenced(msgspec.json.encode(steps).decode())
+    return fenced(msgspec.json.encode(steps).decode())
 
 
 def audit() -> str:
     """Return a refusal, and both lines of an allowed tunnel, as they stand in the file."""
-    return _fenced(*(line.decode().rstrip() for line in lines()), layout="lines")
+    return fenced(*(line.decode().rstrip() for line in lines()), layout="lines")
 
 
 def problem() -> str:
     """Return the body of a refusal, and of `/why/ID`."""
     how = advise(Decision(Verdict.DENY, Reason.HOST_NOT_LISTED), "coder")
     found = problem_of(Reason.HOST_NOT_LISTED, _ID, "coder", "example.net:80", how)
-    return _fenced(msgspec.json.encode(found).decode())
+    return fenced(msgspec.json.encode(found).decode())
 
 
 def index() -> str:
     """Return what `http://sallyport.internal/` says."""
     why_url = "http://sallyport.internal/why/ID"
     found = {"app": "coder", "evidence": ["process"], "generation": 1, "why": why_url}
-    return _fenced(json.dumps(found))
+    return fenced(json.dumps(found))
 
 
 def readyz() -> str:
     """Return what `/readyz` says while audit cannot be written."""
-    return _fenced(json.dumps({"ready": False, "problems": {"audit": "No space left on device"}}))
+    return fenced(json.dumps({"ready": False, "problems": {"audit": "No space left on device"}}))
 
 
 def _trust_domain() -> IdentityState:
@@ -144,7 +144,7 @@ def status() -> str:
         bounds={},
         problems={},
     )
-    return _fenced(msgspec.json.encode(found).decode())
+    return fenced(msgspec.json.encode(found).decode())
 
 
 def token() -> str:
@@ -161,7 +161,7 @@ def token() -> str:
         revoked=None,
     )
     found = {"token": made, "secret": "spt_...", "replaced": None}
-    return _fenced(msgspec.json.encode(found).decode())
+    return fenced(msgspec.json.encode(found).decode())
 
 
 def authority() -> str:
@@ -169,7 +169,7 @@ def authority() -> str:
     begin, end = (dt.datetime(year, 11, 22, tzinfo=dt.UTC) for year in (2026, 2036))
     names = ("localhost", "sallyport.internal", "127.0.0.0/8", "::1/128")
     root = Shown("CN=Sallyport local CA", names, "9f2c...", begin, end)
-    return _fenced(msgspec.json.encode(Described(root, None)).decode())
+    return fenced(msgspec.json.encode(Described(root, None)).decode())
 
 
 def lines() -> list[bytes]:
@@ -225,6 +225,7 @@ def command(*arguments: str) -> str:
         return ended.stdout.replace(str(place), "$CONFIG")
 
 
-def _fenced(*texts: str, layout: str = "tree") -> str:
+def fenced(*texts: str, layout: str = "tree") -> str:
+    """Return JSON texts as a block of a page, each as a tree, or as lines as they are."""
     shown = [json.dumps(json.loads(text), indent=2) if layout == "tree" else text for text in texts]
     return "\n".join(["```json", *shown, "```"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.units import read_count, read_octets, read_seconds
+from proxy.units import Life, read_count, read_octets, read_seconds
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,21 @@ def test_counts_are_whole_numbers() -> None:
     assert read_count(5) == 5
     with pytest.raises(ValueError, match="whole number"):
         read_count("5")
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds", "told"),
+    [
+        (None, 60, ""),
+        ("2m", 120, ""),
+        ("9s", 60, "9 s is no life of a thing"),
+        ("soon", 60, "is no duration"),
+    ],
+)
+def test_a_life_out_of_bounds_is_told_and_the_default_stays(
+    value: str | None, seconds: int, told: str
+) -> None:
+    problems: list[tuple[str, str, str]] = []
+    life = Life("a thing", 60, 10, 3600, "write 10s to 1h")
+    assert life.read("a.key", value, lambda *each: problems.append(each)) == seconds
+    assert [told in text and key == "a.key" for key, text, _ in problems] == [True] * bool(told)

@@ -177,7 +177,8 @@ async def test_describes_itself() -> None:
     assert it.api.takes("/openapi.json")
     answer = await it.api.answer(asked("/openapi.json", method="GET"))
     assert answer.content == it.api.openapi()
-    assert set(told(answer)["paths"]) >= {"/echo", "/openapi.json"}  # type: ignore[call-overload]
+    paths = msgspec.json.decode(answer.content)["paths"]
+    assert set(paths) >= {"/echo", "/openapi.json"}
 
 
 async def test_takes_exactly_its_paths() -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote
 
+import jwt
 import msgspec
 import pytest
 
@@ -181,6 +182,18 @@ async def test_the_bundle_is_that_of_spiffe_and_of_pem(stand: Served) -> None:
     assert msgspec.json.decode(content)["spiffe_refresh_hint"] == 300
     _, _, pem = await fetched(stand, "/bundle.pem")
     assert parse_bundle(pem, TRUST_DOMAIN).anchors == bundle.anchors
+
+
+async def test_the_keys_of_tokens_verify_what_the_trust_domain_signs(stand: Served) -> None:
+    _, head, content = await fetched(stand, "/jwks.json")
+    assert b"application/jwk-set+json" in head
+    now = dt.datetime.now(dt.UTC)
+    claims = {"iss": TRUST_DOMAIN, "exp": int(now.timestamp()) + 60}
+    token = stand.office.domain.sign_claims(msgspec.json.encode(claims), "at+jwt", now)
+    keys = {each.key_id: each for each in jwt.PyJWKSet.from_json(content.decode()).keys}
+    key = keys[jwt.get_unverified_header(token)["kid"]]
+    assert key.public_key_use == "sig"
+    assert jwt.decode(token, key, algorithms=["ES256"], options={"verify_aud": False}) == claims
 
 
 @pytest.mark.parametrize(
