@@ -62,13 +62,16 @@ def verify_endorsement(
     signed, above = _read(certificates)
     leaf = signed.certificate
     try:
-        key, is_good = _key(leaf), _check_leaf(leaf, now) and leads_to(signed, above, anchors, now)
-        text = _text(leaf)
+        key = _key(leaf)
+        _check_time(leaf, now)
+        # What takes time to read is read of those alone that somebody who is trusted has signed.
+        is_good = leads_to(signed, above, anchors, now) and _check_use(leaf)
+        text = _text(leaf) if is_good else _named(leaf.issuer)
     except UNREADABLE:
         raise EvidenceError("a certificate of the EK's chain has a part that is none") from None
     if not is_good:
         raise EvidenceError(
-            f"no chain leads from the EK's certificate (issued by {_named(leaf.issuer)}) to a root"
+            f"no chain leads from the EK's certificate (issued by {text}) to a root"
             " of attestation.ek_roots: send the certificates between, or have its root added there"
         )
     spki = key.public_bytes(
@@ -82,7 +85,7 @@ def _by_subject(roots: tuple[bytes, ...]) -> dict[bytes, list[Signed]]:
     found: dict[bytes, list[Signed]] = {}
     try:
         for each in map(read_signed, roots):
-            found.setdefault(each.certificate.subject.public_bytes(), []).append(each)
+            found.setdefault(each.subject, []).append(each)
     except UNREADABLE:
         raise EvidenceError(
             "a root of attestation.ek_roots is no certificate: whoever runs this has to mend it"
@@ -99,7 +102,7 @@ def _read(certificates: Sequence[bytes]) -> tuple[Signed, list[Signed]]:
         raise EvidenceError(f"a certificate has more than {CERTIFICATE_OCTETS} octets")
     try:
         leaf, *above = map(read_signed, certificates)
-        subjects = {each.certificate.subject.public_bytes() for each in above}
+        subjects = {each.subject for each in above}
     except UNREADABLE:
         raise EvidenceError("a certificate of the EK's chain is none in DER") from None
     if len(subjects) != len(above):  # so that there is one path to try, not exponentially many
@@ -116,12 +119,15 @@ def _key(leaf: x509.Certificate) -> EndorsementKey:
     raise EvidenceError("the EK is of another kind than RSA-2048, P-256 and P-384")
 
 
-def _check_leaf(leaf: x509.Certificate, now: dt.datetime) -> bool:
-    """Return whether it has nothing critical that we do not understand."""
+def _check_time(leaf: x509.Certificate, now: dt.datetime) -> None:
     if now < leaf.not_valid_before_utc:
         raise EvidenceError("the EK's certificate is not valid yet: is the clock right?")
     if now > leaf.not_valid_after_utc:
         raise EvidenceError("the EK's certificate has ended: the TPM's vendor has to renew it")
+
+
+def _check_use(leaf: x509.Certificate) -> bool:
+    """Return whether it has nothing critical that we do not understand."""
     for each in leaf.extensions:
         if not _is_of_ek(each.value):
             raise EvidenceError(

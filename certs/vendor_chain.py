@@ -26,17 +26,23 @@ _UNDERSTOOD = {
     *(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, ExtensionOID.SUBJECT_DIRECTORY_ATTRIBUTES),
     ExtensionOID.CERTIFICATE_POLICIES,  # no policy is asked for: each is as good
 }
-_SEQUENCE, _EXTENSIONS = 0x30, 0xA3
+_SEQUENCE, _VERSION, _EXTENSIONS = 0x30, 0xA0, 0xA3
 _FALSE = b"\x01\x01\x00"
 _NO_CA = (b"\x04\x05\x30\x03" + _FALSE, b"\x04\x02\x30\x00")  # cA FALSE written out, and left out
 _BASIC_CONSTRAINTS = b"\x06\x03\x55\x1d\x13"
 
 
 class Signed(Struct, frozen=True):
-    """A certificate, and the octets of it that its issuer signed."""
+    """A certificate, and the octets of it that its issuer signed.
+
+    `issuer` and `subject` are the DER of its names, which are compared as they are (RFC 5280,
+    section 4.1.2.6): a name of a thousand parts takes milliseconds to read.
+    """
 
     certificate: x509.Certificate
     octets: bytes
+    issuer: bytes
+    subject: bytes
 
 
 def read_signed(der: bytes) -> Signed:
@@ -48,6 +54,8 @@ def read_signed(der: bytes) -> Signed:
     ((_, content, _whole),) = _values(der)
     (_, signed, octets), *rest = _values(content)
     *fields, (tag, last, _whole) = _values(signed)
+    # RFC 5280, section 4.1: serialNumber, signature, issuer, validity and subject after the version
+    *_, issuer, _validity, subject = (whole for *_, whole in fields[: 5 + _has_version(fields)])
     if tag == _EXTENSIONS:
         ((_, listed, _whole),) = _values(last)
         each = b"".join(_strict(extension) for _, extension, _whole in _values(listed))
@@ -56,7 +64,7 @@ def read_signed(der: bytes) -> Signed:
     with warnings.catch_warnings():
         # The library warns on stderr of serial numbers that are not positive: the sender's choice
         warnings.simplefilter("ignore")
-        return Signed(x509.load_der_x509_certificate(der), octets)
+        return Signed(x509.load_der_x509_certificate(der), octets, issuer, subject)
 
 
 def leads_to(
@@ -69,16 +77,36 @@ def leads_to(
 
     `roots` are by their subject (DER).  Names in `above` differ, so that there is one path.
     """
-    current = leaf
-    for below in range(MOST_CERTIFICATES):
-        issuer = current.certificate.issuer.public_bytes()
-        if any(_issued(current, root, below, now) for root in roots.get(issuer, ())):
-            return True
-        parents = [each for each in above if _issued(current, each, below, now)]
-        if not parents:
-            return False
-        current = parents[0]
-    return False
+    path = _path(leaf, above)
+    return any(
+        _holds((*path[: below + 1], root), now)
+        for below, each in enumerate(path)
+        for root in roots.get(each.issuer, ())
+    )
+
+
+def _path(leaf: Signed, above: Sequence[Signed]) -> list[Signed]:
+    """Return `leaf` and what is above it, by its names alone."""
+    named = {each.subject: each for each in above}
+    path = [leaf]
+    while len(path) < MOST_CERTIFICATES:
+        parent = named.get(path[-1].issuer)
+        if parent is None:
+            break
+        path.append(parent)
+    return path
+
+
+def _holds(path: Sequence[Signed], now: dt.datetime) -> bool:
+    """Return whether each of `path` was issued by the next, the last of which is a root.
+
+    From above: who sends a chain chooses its keys and extensions, and some take a hundred times as
+    long as others.  None of them is used before somebody who is trusted has signed it.
+    """
+    return all(
+        _issued(path[below], path[below + 1], below, now)
+        for below in reversed(range(len(path) - 1))
+    )
 
 
 def is_understood(certificate: x509.Certificate) -> bool:
@@ -90,7 +118,7 @@ def _issued(child: Signed, parent: Signed, below: int, now: dt.datetime) -> bool
     """Return whether `parent`, with `below` authorities between it and the EK, issued `child`."""
     issuer = parent.certificate
     return (
-        issuer.subject == child.certificate.issuer
+        parent.subject == child.issuer
         and issuer.not_valid_before_utc <= now <= issuer.not_valid_after_utc
         and is_understood(issuer)
         and _may_issue(issuer.extensions, below)
@@ -134,6 +162,10 @@ def _strict(extension: bytes) -> bytes:
     if wholes[:1] == [_BASIC_CONSTRAINTS] and wholes[-1] == _NO_CA[0]:
         wholes[-1] = _NO_CA[1]
     return _value(_SEQUENCE, b"".join(wholes))
+
+
+def _has_version(fields: Sequence[tuple[int, bytes, bytes]]) -> bool:
+    return fields[0][0] == _VERSION if fields else False
 
 
 def _values(octets: bytes) -> list[tuple[int, bytes, bytes]]:

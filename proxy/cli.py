@@ -25,6 +25,7 @@ from proxy.banner import version as our_version
 from proxy.commands import agents as cli_agents
 from proxy.commands import app as cli_app
 from proxy.commands import attest as cli_attest
+from proxy.commands import attesters as cli_attesters
 from proxy.commands import ca as cli_ca
 from proxy.commands import capabilities as cli_capabilities
 from proxy.commands import doctor as cli_doctor
@@ -83,6 +84,7 @@ app = typer.Typer(
 
 
 app.add_typer(cli_app.app)
+app.add_typer(cli_attesters.app)
 app.add_typer(cli_ca.app)
 app.add_typer(cli_capabilities.app)
 app.add_typer(cli_metrics.app)
@@ -313,6 +315,7 @@ def _show(shown: list[tuple[str, tuple[Step, ...]]]) -> None:
             table.add_row(Text(step.rule or ""), step.kind, matches, Text(step.why))
         console.print(table)
         console.print(_verdict(_decision(steps)), markup=False, highlight=False)
+        console.print(Text(f"    {steps[-1].why}"))
 
 
 def _decision(steps: tuple[Step, ...]) -> Decision:
@@ -335,6 +338,7 @@ def _show_json(shown: list[tuple[str, tuple[Step, ...]]]) -> None:
                 "verdict": decision.verdict,
                 "reason": decision.reason,
                 "rule": decision.rule,
+                "why": steps[-1].why,
                 "steps": steps[:-1],
             }
         )

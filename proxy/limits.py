@@ -98,6 +98,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         600.0  # the old secret lives on after a rotation; Vault's is 0, AWS's 1 d
     )
     token_busy_s: float = 5.0  # waited for another writer of such a file; sqlite3's own timeout
+    revocations_by_evidence: int = 2048  # certificates whose attesters changed; half, as others
     revocations: int = 4096  # at once; a bound of ours: each is an admin's act, 200 octets
     leases: int = 128  # sandboxes at once; kubelet maxPods 110
     # the issuer and who asks it
@@ -112,8 +113,8 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     issuer_questions: int = 1024  # about evidence, that wait; each takes 0.3 ms, ext_authz_calls
     issuer_questions_per_app: int = 256  # a quarter of them; 0.1 s of its time
     issuer_questions_at_once: int = 4  # at the issuer: 7 ms at most; what workloads ask comes next
-    agents: int = 1024  # in the table of who attests or sends heartbeats; as apps_remembered
-    agents_per_app: int = 256  # a quarter of them
+    agents: int = 4096  # in the table of who attests or sends heartbeats; as attestations
+    agents_per_app: int = 2048  # half of them; as attestations_per_app
     agent_heartbeat_s: float = 30.0  # between two; kubelet renews its lease every 10
     agent_kept_s: float = 86400.0  # after the last word of one; Nomad node_gc_threshold 24 h
     issuer_restart_s: float = 1.0  # after its first end; gRPC connection back-off 1
@@ -156,6 +157,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     # attestation
     attestations: int = 4096  # results that stand; 1,000 agents with one a level
     attestations_per_app: int = 2048  # half of them: no app's share is another's
+    attestations_replaced: int = 8  # of a binding, app and level; as nonces of a binding
     attestation_nonces: int = 4096  # outstanding; a minute of what `attestation_burst` gives
     attestation_nonces_per_binding: int = 8  # as many attempts of one client at once
     attestation_nonce_s: float = 60.0  # RFC 8555's nonces live an hour, Keylime's quotes 60 s

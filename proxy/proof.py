@@ -1,8 +1,9 @@
 """Attestation, capability tokens and agents, composed; and what is done when proof is void.
 
 What an attester proved is void with it: the tokens that were made of it, the certificates that it
-was bound to, and everything that these have open.  Each is in force before the next is looked at,
-and on the disk before anybody is answered.
+was bound to, and everything that these have open.  All of it is in force before anything waits for
+the disk, and on the disk before anybody is answered.  What is bound to a lease ends with it, and
+no lease outlives the appliance.
 """
 
 import logging
@@ -16,22 +17,29 @@ from proxy.agent_api.api import AgentApi
 from proxy.agent_api.keys import Published
 from proxy.agents.beating import Agents
 from proxy.agents.beating import Parts as AgentParts
-from proxy.attested.result import Result
+from proxy.attested.binding import Binding
+from proxy.attested.binding import Kind as BindingKind
 from proxy.audit import Audit
 from proxy.capabilities.exchange import Exchange
 from proxy.capabilities.live import FILE_NAME, LiveCapabilities
 from proxy.capabilities.parts import Parts as ExchangeParts
+from proxy.certificates.live import NOBODY
 from proxy.certificates.revoked import Change, Kind
 from proxy.config import Settings
 from proxy.control.attesters import Attesting
 from proxy.errors import ConfigError
 from proxy.identities import FOLDER, Identities
 from proxy.metrics import Metrics
+from proxy.sandbox.lease import Lease
 from proxy.telling import Telling
+from proxy.verifier.contents import level_name
+from proxy.verifier.parts import Changed
 from proxy.verifier.parts import Parts as VerifierParts
 from proxy.verifier.verifier import Verifier
+from proxy.verifier.voiding import VOID
 from proxy.workload.doors import Workload
 from proxy.workload.events import Clock
+from rules.decision import Reason, Verdict
 from rules.ruleset import Ruleset
 
 logger = logging.getLogger(__name__)
@@ -61,6 +69,8 @@ class Proof:
         self._ground = ground
         self._live = ground.identities.attested
         self._revocations = ground.identities.revocations
+        self._leases = ground.identities.leases
+        self._has_old_leases = True  # on the disk, from before we began
         self._telling = Telling(
             ground.audit,
             lambda: ground.ruleset().generation,
@@ -73,7 +83,7 @@ class Proof:
             settings.limits,
             clock.wall,
             ground.metrics.bounds.add,
-            ground.metrics.capabilities.set,
+            self._counted,
         )
         self.exchange = Exchange(self._exchange_parts())
         self.agents = Agents(self._agent_parts())
@@ -88,6 +98,8 @@ class Proof:
     async def open(self) -> None:
         """Read what is on the disk; what is wrong with it stands in `problems`."""
         await self.capabilities.open()
+        self._leases.on_end(self._lease_ended)
+        self._live.attestations.on_void(self.agents.met)
         self._revocations.revocations.on_change(self._changed)
 
     async def close(self) -> None:
@@ -99,20 +111,21 @@ class Proof:
         """What is wrong, by what it is about."""
         return {"attestation": self._live.problem, "capabilities": self.capabilities.problem}
 
-    async def void(self, results: tuple[Result, ...], why: str) -> None:
-        """Void what was made of `results` and bound to them: what they were of has changed.
+    async def void(self, changed: Changed) -> None:
+        """Void what was made of what has changed, and the certificates that it was bound to.
 
         Raises:
             BindError: it is in force, and not on the disk: that is tried again.
         """
-        self.exchange.void(results, why)
-        until = self._ground.clock.wall() + MOST_TTL_S  # no certificate of ours lives for longer
-        for serial in dict.fromkeys(each.serial for each in results if each.serial):
-            try:
-                await self._revocations.revoke(Kind.SERIAL, serial, why=why, until=until)
-            except ConfigError as error:  # no room: what is proven is void all the same
-                logger.error("%s is not revoked: %s", serial, error)  # noqa: TRY400 - for the operator
-        await self.exchange.settled()
+        why = changed.why
+        self.exchange.void(changed.results, why)
+        self.exchange.void_attester(changed.app, changed.attester, why)
+        try:
+            await self._revocations.revoke_serials(self._serials(changed), why)
+        except ConfigError as error:  # no room: what is proven is void all the same
+            logger.error("%s: certificates are not revoked: %s", why, error)  # noqa: TRY400 - for the operator
+        finally:
+            await self.exchange.settled()
 
     def is_revoked(self, app: str, spiffe_id: str, serial: str) -> bool:
         """Return whether an app, its SPIFFE ID or the certificate of a serial counts for nothing.
@@ -125,6 +138,47 @@ class Proof:
             or (spiffe_id != "" and revoked.get(Kind.SPIFFE_ID, spiffe_id) is not None)
             or (serial != "" and revoked.get(Kind.SERIAL, serial) is not None)
         )
+
+    def _serials(self, changed: Changed) -> dict[str, float]:
+        """Return the certificates to revoke, the one that shows the change first, and until when.
+
+        Who makes his attesters change with one certificate after the other takes no room from
+        admins: `limits.revocations_by_evidence` at most are revoked so at once.
+        """
+        revocations, limits = self._revocations.revocations, self._ground.settings.limits
+        until = self._ground.clock.wall() + MOST_TTL_S  # no certificate of ours lives for longer
+        wanted = {changed.serial: float(changed.until)} if changed.serial else {}
+        for each in changed.results:
+            if each.serial:
+                wanted.setdefault(each.serial, until)
+        new = [serial for serial in wanted if revocations.get(Kind.SERIAL, serial) is None]
+        held = sum(each.by_uid == NOBODY for each in revocations.all())
+        room = max(limits.revocations_by_evidence - held, 0)
+        if len(new) > room:
+            self._ground.metrics.bounds.add("revocations_by_evidence")
+            logger.error("%d certificates stay: limits.revocations_by_evidence", len(new) - room)
+        return {serial: wanted[serial] for serial in new[:room]}
+
+    def _counted(self, tokens: int) -> None:
+        """Take how many capability tokens stand, each second."""
+        self._ground.metrics.capabilities.set(tokens)
+        if self._has_old_leases and self.capabilities.problem is None:
+            self._has_old_leases = False  # what is made from now on is of leases that are in force
+            for each in {token.binding for token in self.exchange.all()}:
+                if each.kind is BindingKind.LEASE and self._leases.get(each.value) is None:
+                    self.exchange.void_binding(each)
+
+    def _lease_ended(self, lease: Lease) -> None:
+        """Void what is bound to a lease that ends."""
+        binding = Binding(BindingKind.LEASE, lease.id)
+        voided = self._live.attestations.void(lambda each: each.binding == binding)
+        for each in voided:
+            self._telling.record(
+                each.app, VOID, Verdict.ALLOW, Reason.LOCAL,
+                each.spiffe_id or f"{binding.kind} {binding.value}",
+                {"id": each.id, "level": level_name(each.level), "why": "its lease has ended"},
+            )  # fmt: skip
+        self.exchange.void_binding(binding)
 
     def _changed(self, change: Change) -> None:
         """Void what a revoked party holds, for good."""
@@ -164,7 +218,7 @@ class Proof:
             live=self._live,
             issuer=ground.workload.evidence,
             ruleset=ground.ruleset,
-            leases=ground.identities.leases.get,
+            leases=self._leases.get,
             revocations=self._revocations.revocations,
             record=self._telling.record,
             admits=self._telling.admits,

@@ -16,7 +16,7 @@ from proxy.certificates.trust import TrustBundles
 from proxy.control.revocations import Cut
 from proxy.control.routes import OURSELVES
 from proxy.egress.context import Context
-from proxy.egress.cut import cut, cut_lapsed, tell
+from proxy.egress.cut import cut, cut_lapsed, end_lapsed, tell
 from proxy.egress.standing import Told
 from proxy.egress.sweep import sweep, sweep_askers
 from proxy.flow import Plane, new_id
@@ -106,10 +106,17 @@ class Cutting:
             if origin.key.secure is not None and origin.key.secure.certificate is not None:
                 origin.end()
 
-    def lapsed(self, results: tuple[Result, ...]) -> None:
-        """End what nothing fresh is proven for any more: `Attestations.on_void`."""
-        _, evidence = cut_lapsed(self._context, {each.binding for each in results})
-        self._start(tell(evidence))
+    def lapsed(self, results: tuple[Result, ...], *, is_void: bool) -> None:
+        """End what nothing fresh is proven for any more: `Attestations.on_void`.
+
+        What was voided is ended here and now; what has expired, within the second.
+        """
+        bindings = {each.binding for each in results}
+        if is_void:
+            _, evidence = cut_lapsed(self._context, bindings)
+            self._start(tell(evidence))
+        else:
+            self._start(end_lapsed(self._context, bindings))
 
     def token_is_void(self, token: Token) -> None:
         """Act on a token that was revoked, has expired or is gone: `Tokens.on_void`."""

@@ -14,17 +14,17 @@ _PLACES = ("require", "audience")  # a capability requires one without a word
 
 def warn_unmeetable(app: App, demands: Iterable[Demand]) -> None:
     """Warn at each `require` of `app` whose attestation cannot be had."""
-    lacking = {level: _lacking(app, level) for level in Level}
+    lacks = {level: lacking(app, level) for level in Level}
     warned: MappingNode | None = None
     for require, node, report in demands:
-        found = None if require.attested is None else lacking[require.attested]
+        found = None if require.attested is None else lacks[require.attested]
         if found is not None and node is not warned:  # of a pack's many rules one node is the place
             keys = [key for key in _PLACES if key in node.entries]
             report.warn(node.key(keys[0]) if keys else node, *found)
             warned = node
 
 
-def _lacking(app: App, level: Level) -> tuple[str, str] | None:
+def lacking(app: App, level: Level) -> tuple[str, str] | None:
     """Return what lacks and the cure; None where an attestation of `level` can be had."""
     leased = any(line.lease is not None for line in app.identity)
     if not leased and all(line.spiffe is None for line in app.identity):

@@ -44,14 +44,13 @@ def grant(
     app: App,
     audience: str,
     scopes: Sequence[str],
-    ttl_s: int | None,
     principal: Principal,
     subject_app: str | None,
 ) -> Grant | Ungranted:
     """Return what `principal`, of `app`, gets for `scopes` at `audience`, or why nothing.
 
-    `ttl_s` is what is asked for, None: as long as may be.  `subject_app` is whose token is passed
-    on, None or the app's own name where nobody acts for another.
+    `subject_app` is whose token is passed on, None or the app's own name where nobody acts for
+    another.
     """
     entries = [entry for entry in app.capabilities if entry.audience == audience]
     if not entries:
@@ -67,9 +66,8 @@ def grant(
     if lacking is not None:
         text = lacking.text or "a client certificate is needed: use proxy_tls or DoH with yours"
         return Ungranted(GrantError.ATTESTATION_REQUIRED, text)
-    most_s = min(entry.ttl_s for entry in holding)
-    granted_s = most_s if ttl_s is None else min(ttl_s, most_s)
-    return Grant(tuple(dict.fromkeys(scopes)), granted_s, min(entry.id for entry in holding))
+    ttl_s = min(entry.ttl_s for entry in holding)
+    return Grant(tuple(dict.fromkeys(scopes)), ttl_s, min(entry.id for entry in holding))
 
 
 def _no_target(text: str) -> Ungranted:

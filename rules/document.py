@@ -261,6 +261,10 @@ class App(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Annotated[list[Capability], Meta(min_length=1, description="Tokens for other services.")]
         | UnsetType
     ) = UNSET
+    introspects: (
+        Annotated[Texts, _said("Audiences whose tokens the app, which serves them, asks about.")]
+        | UnsetType
+    ) = UNSET
 
 
 class DenyList(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,4 +1,7 @@
-"""`capabilities` of an app: what it may have tokens for, at whom, and for how long."""
+"""`capabilities` of an app: what it may have tokens for, at whom, and for how long.
+
+And `introspects`: whose tokens it takes, so that it may ask about them.
+"""
 
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -50,6 +53,14 @@ def read_capability(
         if texts is not UNSET:
             _refuse_twice(texts, key, node, report)
     return None if node.flawed or report.errors > before else capability
+
+
+def read_introspected(entry: document.App, node: MappingNode, report: Report) -> frozenset[str]:
+    """Return the audiences of `introspects`; what is wrong with them is reported."""
+    if entry.introspects is UNSET:
+        return frozenset()
+    _refuse_twice(entry.introspects, "introspects", node, report)
+    return frozenset(read_each(entry.introspects, node.value("introspects"), read_audience, report))
 
 
 def read_scope(text: str) -> str:

@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from rules.address import Address, embedded, special_purpose
+from rules.attestable import lacking
 from rules.decide import decide, names_host
 from rules.decision import Decision, FileCertificate, Reason, UpgradeTls, Verdict, upgraded_port
 from rules.facts import Connect, Endpoint, Evidence, Facts, Level, Principal, Question, Request
@@ -20,7 +21,7 @@ from rules.name import DomainName
 from rules.path import readings
 from rules.required import describe, describe_proven, total
 from rules.rtype import AAAA, A, mnemonic
-from rules.ruleset import AllowRule, DenyRule, Ruleset
+from rules.ruleset import AllowRule, App, DenyRule, Ruleset
 from rules.zones import Zones, is_private, zones_of
 
 STEPS_HERE = 200  # rules of the same host that do not fit; more are counted
@@ -89,15 +90,22 @@ def explain(index: RuleIndex, facts: Facts) -> tuple[Step, ...]:
 def assume(facts: Facts, ruleset: Ruleset, level: Level) -> Facts:
     """Return `facts` as of one who was attested at `level` a moment ago.
 
-    An attestation is bound to a certificate where no evidence says that it is to a lease.
+    Where no evidence says what the attestation is bound to, it is a lease if the level is launched
+    or the app is known by a lease alone, else a certificate.
     """
     who = facts.principal
     ages_s = thresholds(ruleset).get(who.app, ())
     evidence = who.evidence
     if not {Evidence.LEASE, Evidence.CERTIFICATE} & {*evidence}:
-        evidence = (Evidence.CERTIFICATE, *evidence)
+        evidence = (_bound(ruleset.apps.get(who.app), level), *evidence)
     proven = Principal(who.app, evidence, just_made(level, ages_s))
     return replace(facts, principal=proven)
+
+
+def _bound(app: App | None, level: Level) -> Evidence:
+    lines = () if app is None else app.identity
+    by_lease = any(line.lease for line in lines) and not any(line.spiffe for line in lines)
+    return Evidence.LEASE if by_lease or level is Level.LAUNCHED else Evidence.CERTIFICATE
 
 
 def _proof(app: AppIndex, facts: Facts, decision: Decision) -> str:
@@ -114,7 +122,9 @@ def _proof(app: AppIndex, facts: Facts, decision: Decision) -> str:
     said = f": {decision.text}" if decision.reason is Reason.ATTESTATION_REQUIRED else ""
     shown = ", ".join(who.evidence) or "nothing"
     proven = describe_proven(who.attested)
-    return f"{said}; required: {required}; shown: {shown}; attested: {proven}"
+    never = (lacking(app.app, each.level) for each in who.attested)
+    but = "".join(f"; but {each[0]}" for each in never if each is not None)
+    return f"{said}; required: {required}; shown: {shown}; attested: {proven}{but}"
 
 
 def _where(facts: Facts, decision: Decision, zones: Zones) -> str:

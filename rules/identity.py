@@ -20,6 +20,11 @@ _PORT = re.compile(r"[1-9]\d{0,4}", re.ASCII)
 _DOTS = frozenset({"", ".", ".."})
 _LACKING = ("lease",)
 _KEYS = ("uid", "cgroup", "exe_sha256")
+_NOT_LEASED = {
+    "process": "the processes of a sandbox are in a network namespace of their own",
+    "listener": "a lease has listeners of its own",
+}
+"""What stands beside `lease` in vain, and why."""
 
 type Claim = tuple[IdentityLine, str, MappingNode, Report]
 """A line, the app that it names, and where it stands."""
@@ -168,6 +173,10 @@ def _check_keys(node: MappingNode, report: Report) -> None:
         if key in node.entries:
             message = f"no launcher grants a `{key}` in this version: the line never matches"
             report.warn(node.key(key), message, "use `spiffe`, `token` or `process` until one does")
+    if "lease" in node.entries:
+        for key in (key for key in _NOT_LEASED if key in node.entries):
+            message = f"`{key}` beside `lease` never matches: {_NOT_LEASED[key]}"
+            report.warn(node.key(key), message, f"take `{key}` out, or give it a line of its own")
 
 
 def _is_presented(line: IdentityLine) -> bool:

@@ -112,8 +112,9 @@ class App(Struct, frozen=True):
     """One app, gathered from every file that speaks of it.
 
     `unenforced_list` is the id of a deny list that covers the app and that this version cannot
-    enforce: everything is refused while it stands (reference.md, "lacks").  `max_ages_s` are all
-    that its rules name, ascending, gathered when they were read; None: not gathered.
+    enforce: everything is refused while it stands (reference.md, "lacks").  `introspects` are the
+    audiences whose tokens the app may introspect and revoke.  `max_ages_s` are all that its rules
+    name, ascending, gathered when they were read; None: not gathered.
     """
 
     name: str
@@ -125,6 +126,7 @@ class App(Struct, frozen=True):
     unenforced_list: str | None = None
     reference_values: ReferenceValues = ReferenceValues()
     capabilities: tuple[Capability, ...] = ()
+    introspects: frozenset[str] = frozenset()
     max_ages_s: tuple[int, ...] | None = None
 
 

@@ -11,7 +11,7 @@ from rules import document
 from rules.address import Network
 from rules.attestable import Demand, warn_unmeetable
 from rules.decision import Refuse
-from rules.entitled import Entitled, read_capability, refuse_same
+from rules.entitled import Entitled, read_capability, read_introspected, refuse_same
 from rules.entry import EntryReader, pairs
 from rules.errors import Place
 from rules.freshness import ages_of
@@ -80,6 +80,7 @@ def unite(
         unenforced_list=unenforced_list,
         reference_values=merge(_references(parts)),
         capabilities=tuple(capability for capability, _, _ in entitled),
+        introspects=frozenset().union(*map(_introspected, parts)),
     )
     ages_s = ages_of(app)
     if ages_s:  # where none is named no attestation is required
@@ -123,6 +124,10 @@ def _capabilities(part: Part) -> Iterator[Entitled]:
             capability = read_capability(entry, node, part.report)
             if capability is not None:
                 yield capability, node, part.report
+
+
+def _introspected(part: Part) -> frozenset[str]:
+    return read_introspected(part.entry, part.node, part.report)
 
 
 def _references(parts: Iterable[Part]) -> Iterator[ReferenceValues]:

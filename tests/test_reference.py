@@ -70,6 +70,43 @@ def test_a_stale_page_is_named_left_alone_and_then_mended(
     assert make_reference.main(["--check"]) == 0
 
 
+def test_a_stale_description_of_the_api_is_named_and_then_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(make_reference, "ROOT", tmp_path)
+    (tmp_path / "docs").mkdir()
+    written = tmp_path / "docs" / "openapi.json"
+    for old in ("", "{}"):
+        written.write_text(old)
+        assert make_reference.main(["--check"]) == 1
+        assert "stale: docs/openapi.json" in capsys.readouterr().out
+        assert written.read_text() == old
+    assert make_reference.main([]) == 0
+    assert written.read_text() == (ROOT / "docs" / "openapi.json").read_text()
+
+
+def test_agents_are_told_of_every_route_of_the_api() -> None:
+    described = msgspec.json.decode((ROOT / "docs" / "openapi.json").read_bytes())
+    told = {
+        found
+        for name in ("agent-api", "agents", "attestation", "capabilities")
+        for found in re.findall(
+            r"`(GET|POST) (/[\w./-]+)`", (ROOT / "docs" / f"{name}.md").read_text()
+        )
+    }
+    there = {
+        (method.upper(), path) for path, methods in described["paths"].items() for method in methods
+    }
+    assert there
+    assert there - told == set()
+
+
+def test_what_the_description_of_the_api_refers_to_is_in_it() -> None:
+    described = msgspec.json.decode((ROOT / "docs" / "openapi.json").read_bytes())
+    named = set(re.findall(r"#/components/schemas/(\w+)", str(described)))
+    assert named == set(described["components"]["schemas"])
+
+
 def test_every_generated_block_stands_in_the_manual() -> None:
     named = {found[1] for page in DOCS for found in make_reference.BLOCK.findall(page.read_text())}
     assert named == set(make_reference.BLOCKS)
@@ -113,12 +150,15 @@ def test_the_example_of_the_configuration_is_the_defaults(text: str) -> None:
     settings, problems = read_config(SourceText("sallyport.yaml", text), PLACES)
     assert problems == []
     defaults, _ = read_config(None, PLACES)
-    same = ("upstreams", "upstream_ca", "identity", "rules", "state", "audit", "limits")
+    same = (
+        *("upstreams", "upstream_ca", "identity", "attestation"),
+        *("rules", "state", "audit", "limits"),
+    )
     assert all(getattr(settings, name) == getattr(defaults, name) for name in same)
     for kind in ("do53", "proxy", "proxy_tls", "metrics", "enroll", "pki", "control_tls"):
         assert getattr(settings.listen, kind) == getattr(defaults.listen, kind)
     assert set(yaml.safe_load(text)) == {
-        *("listen", "resolver", "identity", "rules", "state", "audit", "limits")
+        *("listen", "resolver", "identity", "attestation", "rules", "state", "audit", "limits")
     }
 
 

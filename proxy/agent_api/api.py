@@ -149,6 +149,9 @@ class AgentApi:
             return too_long(asked, self._limits.agent_api_octets)
         if route.takes is not None:
             if asked.media_type != route.media_type:
+                if route.form:  # RFC 6749, section 5.2: a 400, which its clients read
+                    text = f"{asked.path} takes {FORM}, once and not encoded"
+                    raise OAuthError("invalid_request", text)
                 return unfit_media(asked, route.media_type)
             value = read_content(asked.content, route.takes, self._limits, is_form=route.form)
             asked = structs.replace(asked, value=value)

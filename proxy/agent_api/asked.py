@@ -1,5 +1,6 @@
 """A request to the agent-facing API, whichever plane carries it, and its answer."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -40,7 +41,9 @@ class Caller(Struct, frozen=True):
 class Asked(Struct, frozen=True):
     """A request: `path` without its query, `media_type` in lower case without parameters.
 
-    `value` is what the route `takes`, read from `content` before the route is asked.
+    `value` is what the route `takes`, read from `content` before the route is asked.  `stay` lets
+    the connection last until it is answered, though what asks is revoked by this very request;
+    it ends with the answer.
     """
 
     method: str
@@ -49,6 +52,7 @@ class Asked(Struct, frozen=True):
     media_type: str = ""
     content: bytes = b""
     value: Any = None
+    stay: Callable[[], object] = lambda: None
 
 
 class Answer(Struct, frozen=True):

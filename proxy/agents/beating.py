@@ -5,12 +5,14 @@
 What an agent says of itself is shown as that, and changes nothing else.
 """
 
+import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import batched, chain
 from typing import Annotated, Protocol
 
-from msgspec import Meta, Struct, structs
+from msgspec import Meta, Struct
 
 from proxy.agent_api.api import Route
 from proxy.agent_api.asked import ADMIN, Answer, Asked, Caller, ProblemError, encoded
@@ -24,6 +26,7 @@ from rules.decision import Reason
 from rules.facts import UNKNOWN_APP
 
 _TALLY_S = 1.0  # for how long a count of the states is good: a scrape asks for it twice
+_SLICE = 128  # results or agents that are looked at in half a millisecond
 _HOW = "ask by the DoH or the proxy_tls listener with your certificate, or inside your lease"
 
 
@@ -85,6 +88,7 @@ class Agents:
         self._tally: Counter[str] = Counter()
         self._attested = 0
         self._tallied = -math.inf
+        self._counting: asyncio.Task[None] | None = None
         parts.metrics.agents.read_by(self._counted)
         parts.metrics.agents_attested.read_by(self._share)
 
@@ -93,11 +97,23 @@ class Agents:
         summary = "Say that you live, and hear how you stand"
         return (Route("POST", "/heartbeat", summary, self._beat, takes=Heartbeat, gives=Heard),)
 
-    def all(self, now: float) -> tuple[AgentView, ...]:
-        """Return how every agent is at `now`, in the order of their apps and names."""
-        standing = self._look(now)
-        views = [self._view(each, standing.get(_key(each), ()), now) for each in self._table.all()]
+    async def all(self, now: float) -> tuple[AgentView, ...]:
+        """Return how every agent is at `now`, in the order of their apps and names.
+
+        It is found out a slice at a time: whatever else there is to do goes on meanwhile.
+        """
+        views: list[AgentView] = []
+        for some in self._looked(now):
+            views += some
+            await asyncio.sleep(0)
         return tuple(sorted(views, key=lambda each: (each.app, each.agent)))
+
+    def met(self, results: tuple[Result, ...], *, is_void: bool) -> None:  # noqa: ARG002 - it attested
+        """Know who attested though nobody has looked while that counted: `Attestations.on_void`."""
+        now = self._parts.wall()
+        for each in results:
+            key = each.app, _name(each.app, each.spiffe_id, each.binding)
+            self._attested_by(key, each, now)
 
     async def _beat(self, asked: Asked) -> Answer:
         beat: Heartbeat = asked.value
@@ -128,7 +144,7 @@ class Agents:
         known = self._table.get((app, name))
         if known is None:
             known = Known(app, name, "", "", None, now)
-            if not self._table.add(known, self._may_go):
+            if not self._table.add(known, self._may_go, now):
                 text = "too many agents are known here"
                 raise ProblemError(503, Reason.CAPACITY, text, "try again later")
         else:
@@ -155,27 +171,32 @@ class Agents:
         results = self._parts.attestations.current(known.binding)
         return tuple(each for each in results if each.app == known.app)
 
-    def _look(self, now: float) -> dict[Key, tuple[Result, ...]]:
-        """Meet who attested, forget who is long gone; return the results that stand, by agent."""
-        standing: dict[Key, tuple[Result, ...]] = {}
-        for each in self._parts.attestations.all():
-            if now < each.expires:
-                key = each.app, _name(each.app, each.spiffe_id, each.binding)
-                standing[key] = (*standing.get(key, ()), each)
-        for key, results in standing.items():
-            self._attested_by(key, max(results, key=_at))
-        self._table.forget(now - self._parts.limits.agent_kept_s)
-        return standing
+    def _looked(self, now: float) -> Iterator[list[AgentView]]:
+        """Yield how agents are, after each slice of results and of agents that was looked at.
 
-    def _attested_by(self, key: Key, newest: Result) -> None:
+        Who attested is met, and who is long gone is forgotten.
+        """
+        standing: dict[Key, tuple[Result, ...]] = {}
+        for results in batched(self._parts.attestations.all(), _SLICE):
+            for each in results:
+                if now < each.expires:
+                    key = each.app, _name(each.app, each.spiffe_id, each.binding)
+                    standing[key] = (*standing.get(key, ()), each)
+                    self._attested_by(key, each, now)
+            yield []
+        self._table.forget(now - self._parts.limits.agent_kept_s)
+        for agents in batched(self._table.all(), _SLICE):
+            yield [self._view(each, standing.get(_key(each), ()), now) for each in agents]
+
+    def _attested_by(self, key: Key, result: Result, now: float) -> None:
         app, name = key
         known = self._table.get(key)
         if known is None:
-            known = Known(app, name, newest.spiffe_id, newest.serial, newest.binding, newest.at)
-            self._table.add(known, self._may_go)
-        elif newest.at > known.word:
-            self._table.touch(known, newest.at)
-            known.binding, known.serial = newest.binding, newest.serial
+            known = Known(app, name, result.spiffe_id, result.serial, result.binding, result.at)
+            self._table.add(known, self._may_go, now)
+        elif result.at > known.word:
+            self._table.touch(known, result.at)
+            known.binding, known.serial = result.binding, result.serial
 
     def _view(self, known: Known, results: tuple[Result, ...], now: float) -> AgentView:
         heard_s = None if known.heard is None else max(0.0, now - known.heard)
@@ -185,32 +206,45 @@ class Agents:
             heard_s=heard_s,
             every_s=self._every_s,
         )
-        view = AgentView(
+        return AgentView(
             agent=known.name,
             app=known.app,
             state=state,
+            level=max(each.level for each in results).name.lower() if results else None,
+            attested_s=max(0.0, now - max(map(_at, results))) if results else None,
+            expires_s=max(each.expires for each in results) - now if results else None,
             heartbeat_s=heard_s,
             claimed=known.claimed,
         )
-        if not results:
-            return view
-        return structs.replace(
-            view,
-            level=max(each.level for each in results).name.lower(),
-            attested_s=max(0.0, now - max(map(_at, results))),
-            expires_s=max(each.expires for each in results) - now,
-        )
 
     def _counted(self) -> Mapping[str, int]:
-        """Return how many agents there are in each state."""
+        """Return how many agents there are in each state.
+
+        Where there are many it is how many there were before: they are counted once more, off the
+        way of whoever asks.
+        """
         now = self._parts.wall()
-        if not 0 <= now - self._tallied < _TALLY_S:
-            views = self.all(now)
+        if self._counting is None and not 0 <= now - self._tallied < _TALLY_S:
             self._tallied = now
-            self._tally = Counter(str(each.state) for each in views)
-            attested = [each for each in views if each.level and each.state is not State.REVOKED]
-            self._attested = len(attested)
+            self._count(now)
         return self._tally
+
+    def _count(self, now: float) -> None:
+        if len(self._table) + len(self._parts.attestations.all()) <= _SLICE:
+            self._tell(list(chain.from_iterable(self._looked(now))))
+        else:
+            self._counting = asyncio.get_running_loop().create_task(self._count_all(now))
+
+    async def _count_all(self, now: float) -> None:
+        try:
+            self._tell(await self.all(now))
+        finally:
+            self._counting = None
+
+    def _tell(self, views: Sequence[AgentView]) -> None:
+        self._tally = Counter(str(each.state) for each in views)
+        attested = [each for each in views if each.level and each.state is not State.REVOKED]
+        self._attested = len(attested)
 
     def _share(self) -> float:
         total = sum(self._counted().values())

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import islice
 
 from msgspec import Struct
 
@@ -9,7 +10,8 @@ from proxy.agents.state import Claimed
 from proxy.attested.binding import Binding
 from proxy.limits import Limits
 
-_FULL_S = 1.0  # between two searches for room: one looks at every agent
+_FULL_S = 1.0  # between two searches for room
+_LOOKED_AT = 256  # agents in one: who is silent stands in front
 
 type Key = tuple[str, str]
 """An app, and the name of its agent."""
@@ -59,12 +61,12 @@ class Table:
         self._known[key] = self._known.pop(key)
         known.word = now
 
-    def add(self, known: Known, may_go: Callable[[Known], bool]) -> bool:
-        """Know one more; return whether there is room.
+    def add(self, known: Known, may_go: Callable[[Known], bool], now: float) -> bool:
+        """Know one more at `now`; return whether there is room.
 
         At a bound, which is counted, the one that was not heard of for longest and `may_go` goes.
         """
-        if not self._has_room(known, may_go):
+        if not self._has_room(known, may_go, now):
             return False
         self._known[known.app, known.name] = known
         self._of_app[known.app] += 1
@@ -76,24 +78,25 @@ class Table:
             if each.word < before:
                 self._drop(each)
 
-    def _has_room(self, new: Known, may_go: Callable[[Known], bool]) -> bool:
+    def _has_room(self, new: Known, may_go: Callable[[Known], bool], now: float) -> bool:
         limits = self._limits
         if self._of_app[new.app] >= limits.agents_per_app:
             self._hit_bound("agents_per_app")
-            return self._made_room(new, may_go, new.app)
+            return self._made_room(may_go, new.app, now)
         if len(self._known) >= limits.agents:
             self._hit_bound("agents")
-            return self._made_room(new, may_go, "")
+            return self._made_room(may_go, "", now)
         return True
 
-    def _made_room(self, new: Known, may_go: Callable[[Known], bool], app: str) -> bool:
-        if new.word < self._full_until.get(app, 0.0):
+    def _made_room(self, may_go: Callable[[Known], bool], app: str, now: float) -> bool:
+        if 0 < self._full_until.get(app, now) - now <= 2 * _FULL_S:  # else the clock was set back
             return False
-        for each in self._known.values():
-            if app in {"", each.app} and may_go(each):
-                self._drop(each)
-                return True
-        self._full_until[app] = new.word + _FULL_S
+        own = (each for each in self._known.values() if app in {"", each.app})
+        found = next(filter(may_go, islice(own, _LOOKED_AT)), None)
+        if found is not None:
+            self._drop(found)
+            return True
+        self._full_until[app] = now + _FULL_S
         return False
 
     def _drop(self, known: Known) -> None:

@@ -50,7 +50,8 @@ CREATE TABLE attester (
 ) STRICT, WITHOUT ROWID"""
 _CONTENTS = Contents(
     "attestation results",
-    "move it away; TPMs are enrolled anew then, which `sallyport attest` does by itself",
+    "move it away; TPMs are enrolled anew then:"
+    " `sallyport attest --tpm TCTI` enrols it, or POST /attest/enrol",
     (_RESULT, "CREATE INDEX result_expires ON result (expires)", _ATTESTER),
 )
 _RESULT_COLUMNS = (

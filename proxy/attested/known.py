@@ -8,9 +8,10 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from math import inf
-from typing import Final
+from typing import Final, Protocol
 
 from proxy.attested.binding import Binding
+from proxy.attested.earlier import Earlier
 from proxy.attested.result import Result
 from proxy.limits import Limits
 from rules.facts import Attestation, Level
@@ -25,6 +26,13 @@ type Holder = tuple[Binding, str]
 """To what results belong: a binding, and the app that it was when it attested."""
 
 _NOTHING: Final[tuple[Attestation, ...]] = ()
+
+
+class Lessened(Protocol):
+    """Hears of results that count for less than before."""
+
+    def __call__(self, results: tuple[Result, ...], *, is_void: bool) -> object:
+        """Act on them; `is_void`: somebody voided them, and it was not time alone."""
 
 
 class Attestations:
@@ -45,22 +53,23 @@ class Attestations:
         self._held: dict[Binding, dict[tuple[str, Level], Result]] = {}
         self._by_token: dict[str, Result] = {}
         self._by_app: dict[str, dict[str, Result]] = {}  # by id, the oldest first
+        self._earlier = Earlier(limits, hit_bound)
         self._answers: dict[Holder, tuple[Attestation, ...]] = {}
         self._heap: list[tuple[float, int, Holder]] = []  # when an answer may change by itself
         self._due: dict[Holder, float] = {}
         self._pushed = 0
         self._looked = -inf
-        self._callbacks: list[Callable[[tuple[Result, ...]], object]] = []
+        self._callbacks: list[Lessened] = []
 
     def __len__(self) -> int:
         """Return how many there are."""
         return len(self._by_token)
 
-    def on_void(self, callback: Callable[[tuple[Result, ...]], object]) -> None:
+    def on_void(self, callback: Lessened) -> None:
         """Call `callback` with results that count for less than before, once `epoch` has changed.
 
-        They were voided, have expired, or have outlived a `max_age` of the rules.  Callbacks run
-        in the order in which they were given, and must not raise.
+        They were voided, or they have merely expired or outlived a `max_age` of the rules.
+        Callbacks run in the order in which they were given, and must not raise.
         """
         self._callbacks.append(callback)
 
@@ -83,8 +92,12 @@ class Attestations:
         return self._answer(holder, now)  # `look` tells of it when it comes to that
 
     def find(self, token: str) -> Result | None:
-        """Return the result that `token` is the text of; None where none stands."""
-        result = self._by_token.get(sha256(token.encode("utf-8", "replace")).hexdigest())
+        """Return the result that `token` is the text of; None where none stands.
+
+        One that has a newer one in its place stands no less, until it expires or is voided.
+        """
+        digest = sha256(token.encode("utf-8", "replace")).hexdigest()
+        result = self._by_token.get(digest) or self._earlier.find(digest)
         return result if result is not None and _counts(result, self.now()) else None
 
     def current(self, binding: Binding) -> tuple[Result, ...]:
@@ -115,6 +128,7 @@ class Attestations:
         replaced = self._held.get(result.binding, {}).get((result.app, result.level))
         if replaced is not None:
             self._forget(replaced)
+            self._earlier.add(replaced, now)
         else:
             gone.extend(self._made_way(result.app))
         if len(self) >= self._limits.attestations:
@@ -126,15 +140,21 @@ class Attestations:
         return True
 
     def void(self, which: Callable[[Result], bool]) -> tuple[Result, ...]:
-        """Let every result that `which` is true of count no more; return them."""
+        """Let every result that `which` is true of count no more; return them.
+
+        Among them are those that newer ones are in the place of.
+        """
         voided = tuple(each for each in self.all() if which(each))
+        earlier = self._earlier.void(which)
         for each in voided:
             self._forget(each)
-        self._settle(map(_holder, voided), self.now(), voided)
-        return voided
+        self.epoch += bool(earlier)
+        self._settle(map(_holder, voided), self.now(), voided, is_void=True)
+        return (*voided, *earlier)
 
     def look(self, now: float) -> None:
         """Notice what time has changed; to be called about once a second."""
+        self._earlier.look(now)
         due = []
         while self._heap and self._heap[0][0] <= now:
             at, _, holder = heapq.heappop(self._heap)
@@ -170,7 +190,14 @@ class Attestations:
         if not own:
             del self._by_app[result.app]
 
-    def _settle(self, holders: Iterable[Holder], now: float, gone: Iterable[Result] = ()) -> None:
+    def _settle(
+        self,
+        holders: Iterable[Holder],
+        now: float,
+        gone: Iterable[Result] = (),
+        *,
+        is_void: bool = False,
+    ) -> None:
         """Answer anew for `holders`, and tell of what counts for less, `gone` among it."""
         less = {each.id: each for each in gone}
         is_changed = False
@@ -192,7 +219,7 @@ class Attestations:
         self.epoch += is_changed
         if less:
             for callback in self._callbacks:
-                callback(tuple(less.values()))
+                callback(tuple(less.values()), is_void=is_void)
 
     def _watch(self, holder: Holder, answer: tuple[Attestation, ...], now: float) -> None:
         """Know when the answer for `holder` changes next; that may be found too early, never late.

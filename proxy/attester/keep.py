@@ -61,8 +61,7 @@ class Keeper:
             self._drop("the token has ended")
         if self._beats and self._ends is not None and self._clock() >= self._beat_due:
             self._beat()
-        wanted = [self._due, self._clock() + _LOOK_S]
-        return max(0.0, min(wanted) - self._clock())
+        return max(0.0, min(self._due - self._clock(), _LOOK_S))
 
     def _attest(self) -> None:
         try:

@@ -8,12 +8,11 @@ import fcntl
 import os
 import socket
 import stat
+import tempfile
 import threading
 from pathlib import Path
 from typing import Protocol
 
-from certs import files
-from certs.errors import CertsError
 from proxy.attester.errors import UnusableError
 from proxy.control.place import Door, bind_door, caller_of
 from proxy.errors import ProxyError
@@ -70,19 +69,32 @@ class Descriptor:
 
 
 class TokenFile:
-    """A file of mode 0600, replaced as a whole."""
+    """A file of mode 0600, replaced as a whole.
+
+    The folder is not locked: whoever may list it could hold such a lock, and us up for good.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def put(self, token: str) -> None:
         """Replace the file."""
-        folder = self._path.parent
         try:
-            with files.locked(folder):
-                files.write(folder, self._path.name, _line(token))
-        except CertsError as error:
-            raise UnusableError(f"--file: {error}") from None
+            self._replace(_line(token))
+        except OSError as error:
+            text = f"--file {self._path}: {error.strerror}; name one in a folder of your own"
+            raise UnusableError(text) from None
+
+    def _replace(self, line: bytes) -> None:
+        path = self._path
+        fd, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
+        try:
+            with open(fd, "wb") as file:  # noqa: PTH123 - it is open already
+                file.write(line)
+            Path(beside).replace(path)
+        except BaseException:  # SIGTERM as well: no token stays behind
+            Path(beside).unlink(missing_ok=True)
+            raise
 
     def close(self) -> None:
         """Remove it."""

@@ -5,7 +5,7 @@ from proxy.capabilities.claims import claims_of
 from proxy.capabilities.form import IntrospectionAnswer, token_of
 from proxy.capabilities.parts import Parts
 from proxy.capabilities.refused import UNAVAILABLE
-from proxy.capabilities.standing import Standing, may_know
+from proxy.capabilities.standing import Standing
 from proxy.capabilities.told import Told
 from proxy.errors import BindError
 
@@ -28,7 +28,7 @@ class Inquiry:
         token = self._parts.live.known.find(token_of(asked.value))
         is_active = (
             token is not None
-            and may_know(asked.caller, token)
+            and self._standing.may_know(asked.caller, token)
             and self._standing.stands(token, self._parts.wall())
         )
         self._told.introspected(active=is_active)
@@ -45,7 +45,7 @@ class Inquiry:
         """
         token = self._parts.live.known.find(token_of(asked.value))
         if token is not None:
-            if not may_know(asked.caller, token):
+            if not self._standing.may_know(asked.caller, token):
                 text = "a token is revoked by its parties and its audience, over TLS or in a lease"
                 raise OAuthError("unauthorized_client", text)
             app = asked.caller.principal.app

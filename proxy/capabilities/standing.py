@@ -51,12 +51,37 @@ class Standing:
         shortest: Grant | None = None
         subjects: list[str | None] = [each.app for each in behalf]
         for subject in subjects or [None]:
-            granted = grant(app, audience, scopes, None, principal, subject)
+            granted = grant(app, audience, scopes, principal, subject)
             if isinstance(granted, Ungranted):
                 return granted
             if shortest is None or granted.ttl_s < shortest.ttl_s:
                 shortest = granted
         return shortest
+
+    def may_know(self, caller: Caller, token: CapabilityToken) -> bool:
+        """Return whether `token` is anything to `caller`: its parties, its audience, and admins.
+
+        An audience is who has it as SPIFFE ID, is the app of that name (`name_of`), or is an app
+        that `introspects` it; on a plain port nobody is, nor is who was revoked.
+        """
+        if caller.is_admin:
+            return True
+        app = caller.principal.app
+        if caller.binding is None or app in {"", UNKNOWN_APP}:
+            return False
+        svid = caller.svid
+        spiffe_id, serial = ("", "") if svid is None else (svid.spiffe_id, svid.serial)
+        if self._parts.is_revoked(app, spiffe_id, serial):
+            return False
+        return (
+            token.audience in {spiffe_id, name_of(app)}
+            or self._introspects(app, token.audience)
+            or any(each.app == app or each.name == spiffe_id for each in token.parties)
+        )
+
+    def _introspects(self, name: str, audience: str) -> bool:
+        app = self._parts.ruleset().apps.get(name)
+        return app is not None and audience in app.introspects
 
     def _is_granted(self, token: CapabilityToken, now: float) -> bool:
         """Return whether the rules of now would grant it to who had just attested."""
@@ -67,20 +92,3 @@ class Standing:
         behalf = token.parties[:-1]
         granted = self.granted(principal, token.audience, token.scopes, behalf)
         return isinstance(granted, Grant) and now < token.at + granted.ttl_s
-
-
-def may_know(caller: Caller, token: CapabilityToken) -> bool:
-    """Return whether `token` is anything to `caller`: its parties, its audience, and admins.
-
-    An audience is who has it as SPIFFE ID, or is the app of that name (`name_of`); on a plain port
-    nobody is.
-    """
-    if caller.is_admin:
-        return True
-    app = caller.principal.app
-    if caller.binding is None or app in {"", UNKNOWN_APP}:
-        return False
-    spiffe_id = "" if caller.svid is None else caller.svid.spiffe_id
-    return token.audience in {spiffe_id, name_of(app)} or any(
-        each.app == app or each.name == spiffe_id for each in token.parties
-    )

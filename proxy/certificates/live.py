@@ -7,9 +7,9 @@ and `problem` says so for as long as that fails.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol, override
+from typing import Final, Protocol, override
 
 from proxy.certificates.revoked import Kind, Revocation, Revocations, UnknownRevocationError, full
 from proxy.database.live import RETRY_S, LiveFile
@@ -17,6 +17,9 @@ from proxy.errors import BindError, ConfigError
 from proxy.limits import Limits
 
 logger = logging.getLogger(__name__)
+
+NOBODY: Final = -1
+"""In the place of the admin's uid: what we revoked by ourselves."""
 
 
 class _Kept(Protocol):
@@ -60,7 +63,13 @@ class LiveRevocations(LiveFile):
         self._tick()
 
     async def revoke(
-        self, kind: Kind, value: str, *, why: str = "", by_uid: int = -1, until: float | None = None
+        self,
+        kind: Kind,
+        value: str,
+        *,
+        why: str = "",
+        by_uid: int = NOBODY,
+        until: float | None = None,
     ) -> Revocation:
         """Let `value` count for nothing from now on; return since when it does.
 
@@ -88,6 +97,27 @@ class LiveRevocations(LiveFile):
             # A `restore` was under way: of the two it is the revocation that stands.
             return await self.revoke(kind, value, why=why, by_uid=by_uid, until=until)
         return known
+
+    async def revoke_serials(self, serials: Mapping[str, float], why: str) -> None:
+        """Let certificates count for nothing, each until it ends (Unix time), in one step.
+
+        Raises:
+            ConfigError: there is room for the first of them alone; those are revoked.
+            BindError: as in `revoke`.
+        """
+        most, now = self._limits.revocations, self.now()
+        new = [
+            Revocation(Kind.SERIAL, serial, now, why, NOBODY, until)
+            for serial, until in serials.items()
+            if self.revocations.get(Kind.SERIAL, serial) is None
+        ]
+        fits = new[: max(most - len(self.revocations), 0)]
+        self._unwritten |= {each.key: each for each in fits}
+        self.revocations.use((*self.revocations.all(), *fits), is_ours=True)
+        for each in fits:  # the first of them writes them all
+            await self.revoke(each.kind, each.value, why=why, until=each.until)
+        if len(fits) < len(new):
+            raise full(most)
 
     async def restore(self, kind: Kind, value: str) -> Revocation:
         """Let `value` count again; return what was its revocation.

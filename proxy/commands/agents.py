@@ -4,12 +4,10 @@ import sys
 from typing import Any
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from proxy.agents.state import AgentView
+from proxy.agents.state import AgentView, Claimed
 from proxy.audit_line import printable
+from proxy.commands.listing import Column, show
 from proxy.commands.reach import client_or_fail
 from proxy.commands.say import (
     EXIT_BIND,
@@ -25,9 +23,10 @@ from proxy.config import Settings
 from proxy.control.client import ControlError
 from proxy.errors import BindError
 
+_MINUTE_S, _HOUR_S, _DAY_S = 60.0, 3600.0, 86400.0
 _COLUMNS = (
-    *("agent", "app", "state", "level", "attested", "heartbeat"),
-    *("says: health", "says: version", "says"),
+    *map(Column, ("agent", "app", "state", "level", "attested", "heard")),
+    Column("it says", is_free=True),
 )
 
 
@@ -58,19 +57,27 @@ def _asked(settings: Settings) -> list[AgentView]:
 
 
 def _show(found: list[AgentView]) -> None:
-    table = Table(*_COLUMNS, box=None)
-    table.columns[0].overflow = "fold"  # a SPIFFE ID is copied into `revoke`: none is cut
-    for each in found:
-        said = each.claimed
-        words = ("", "", "") if said is None else (said.health, said.version, said.detail)
-        texts = (
+    rows = [
+        (
             *(each.agent, each.app, each.state, each.level or ""),
-            *(_ago(each.attested_s), _ago(each.heartbeat_s)),
-            *words,
+            *(ago(each.attested_s), ago(each.heartbeat_s), _said(each.claimed)),
         )
-        table.add_row(*(Text(printable(text)) for text in texts))
-    Console(soft_wrap=True).print(table)
+        for each in found
+    ]
+    show(_COLUMNS, rows, "no agent has attested, or sent a heartbeat")
 
 
-def _ago(seconds: float | None) -> str:
-    return "" if seconds is None else f"{seconds:.0f} s ago"
+def _said(claimed: Claimed | None) -> str:
+    """Return what an agent says of itself, which nothing proves."""
+    words = () if claimed is None else (claimed.health, claimed.version, claimed.detail)
+    return ", ".join(each for each in words if each)
+
+
+def ago(seconds: float | None) -> str:
+    """Return a short age: of less than two minutes in seconds, and so on."""
+    if seconds is None:
+        return ""
+    for unit, name in ((_DAY_S, "d"), (_HOUR_S, "h"), (_MINUTE_S, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} s"

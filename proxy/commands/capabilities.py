@@ -13,13 +13,11 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from proxy.audit_line import printable
 from proxy.capabilities.live import FILE_NAME, LiveCapabilities
 from proxy.capabilities.token import digest
+from proxy.commands.listing import Column, show
 from proxy.commands.reach import client_of
 from proxy.commands.say import (
     EXIT_BIND,
@@ -44,6 +42,12 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+_COLUMNS = (
+    *(Column("id"), Column("state"), Column("app"), Column("expires")),
+    *(Column("audience", is_free=True), Column("scopes", is_free=True)),
+    *(Column("on behalf of", is_free=True), Column("why", is_free=True)),
+)
+
 
 @app.command("list")
 def list_(
@@ -60,14 +64,14 @@ def list_(
     if as_json:
         write_json(views)
         return
-    table = Table("id", "state", "app", "audience", "scopes", "on behalf of", "expires", box=None)
-    table.columns[0].overflow = "fold"  # an id is copied into `revoke`
-    for each in views:
-        behalf = each.subject if each.actors else ""
-        texts = (each.app, each.audience, " ".join(each.scopes), behalf)
-        cells = (Text(printable(text)) for text in texts)
-        table.add_row(each.id, each.state, *cells, each.expires)
-    Console(soft_wrap=True).print(table)
+    rows = [
+        (
+            *(each.id, each.state, each.app, each.expires.partition(".")[0] + "Z", each.audience),
+            *(" ".join(each.scopes), each.subject if each.actors else "", each.why),
+        )
+        for each in views
+    ]
+    show(_COLUMNS, rows, "no agent has a capability token")
 
 
 @app.command()

@@ -14,14 +14,11 @@ from urllib.parse import urlencode
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from proxy.audit_line import printable
 from proxy.certificates.live import LiveRevocations
 from proxy.certificates.meant import KINDS, meant
 from proxy.certificates.revoked import FILE_NAME
+from proxy.commands.listing import Column, show
 from proxy.commands.reach import client_of
 from proxy.commands.say import (
     EXIT_BIND,
@@ -51,6 +48,11 @@ WhatArgument = Annotated[
 KindOption = Annotated[
     str | None, typer.Option("--kind", help=f"What WHAT is: {', '.join(KINDS)}.")
 ]
+
+_COLUMNS = (
+    *(Column("kind"), Column("value"), Column("since", is_free=True)),
+    *(Column("by uid", is_free=True), Column("why", is_free=True)),
+)
 
 
 def revoke(  # noqa: PLR0913 - one argument an option
@@ -114,13 +116,11 @@ def revoked(
     if as_json:
         write_json(views)
         return
-    table = Table("kind", "value", "since", "by uid", "why", box=None)
-    for column in table.columns:
-        column.overflow = "fold"  # a value is copied into `restore`: none is cut
-    for each in views:
-        by = str(each.by_uid) if each.by_uid >= 0 else ""
-        table.add_row(each.kind, Text(each.value), each.at, by, Text(printable(each.why)))
-    Console(soft_wrap=True).print(table)
+    rows = [
+        (each.kind, each.value, each.at, str(each.by_uid) if each.by_uid >= 0 else "", each.why)
+        for each in views
+    ]
+    show(_COLUMNS, rows, "nothing is revoked")
 
 
 def _check_words(*words: str) -> None:

@@ -5,7 +5,12 @@ from collections.abc import Awaitable, Callable
 from proxy.agents.state import AgentView
 from proxy.control.asked import Asked
 
-type Shown = Callable[[], tuple[AgentView, ...]]
+type Shown = Callable[[], Awaitable[tuple[AgentView, ...]]]
+
+
+async def nobody() -> tuple[AgentView, ...]:
+    """Return the agents of an appliance that knows of none."""
+    return ()
 
 
 class AgentRoutes:
@@ -19,4 +24,4 @@ class AgentRoutes:
         return {"GET": self._list} if asked.path == ("agents",) else {}
 
     async def _list(self) -> object:
-        return self._agents()
+        return await self._agents()

@@ -13,6 +13,7 @@ from proxy.attested.result import Result
 from proxy.audit_line import rfc3339
 from proxy.control.asked import Asked, RefusedError
 from proxy.control.identity import Recorder
+from proxy.verifier.parts import Changed
 
 _WHY = "an admin removed the attester"
 
@@ -20,12 +21,11 @@ _WHY = "an admin removed the attester"
 class Attesting(Struct, frozen=True):
     """Attesters, as the appliance keeps them.
 
-    `void` acts on results that were voided with their attester, as on those whose attester has
-    changed: it revokes what they were bound to and cuts; the text says why.
+    `void` acts on one that was removed as on one that has changed, once its results are void.
     """
 
     live: LiveAttested
-    void: Callable[[tuple[Result, ...], str], Awaitable[object]]
+    void: Callable[[Changed], Awaitable[object]]
 
 
 class AttesterView(Struct, frozen=True, kw_only=True):
@@ -88,8 +88,9 @@ class AttesterRoutes:
         for each in found:
             said = {"attester": name, "voided": len(voided)}
             self._record(asked.caller, each.app, "attester-removed", **said)
-        if voided:
-            await attesting.void(voided, _WHY)
+        for each in found:
+            own = tuple(result for result in voided if result.app == each.app)
+            await attesting.void(Changed(own, each.app, name, _WHY))
         await live.settled()
         return views
 

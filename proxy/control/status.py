@@ -9,11 +9,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from proxy.agents.state import AgentView
 from proxy.audit import Audit
 from proxy.audit_line import rfc3339
 from proxy.capabilities.exchange import Exchange
 from proxy.control.agent_api import MountedApi
+from proxy.control.agents import Shown, nobody
 from proxy.control.attesters import Attesting
 from proxy.control.identity import IdentityState, Issuing
 from proxy.control.revocations import Revoking
@@ -83,7 +83,7 @@ class Sources(Struct, frozen=True, kw_only=True):
     issuing: Callable[[], Issuing | None] = lambda: None
     revoking: Callable[[], Revoking | None] = lambda: None
     agent_api: Callable[[], MountedApi | None] = lambda: None
-    agents: Callable[[], tuple[AgentView, ...]] = tuple
+    agents: Shown = nobody
     attesting: Callable[[], Attesting | None] = lambda: None
     exchange: Callable[[], Exchange | None] = lambda: None
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from proxy.doctor.attestation import attestable, ek_roots
 from proxy.doctor.certificates import certificates
 from proxy.doctor.forwarders import forwarders
 from proxy.doctor.host import address_families, clock, descriptors, kernel, peers
@@ -49,6 +50,8 @@ CHECKS = (
     Check("trust-domain", "the trust domain is whole, and its keys are young", trust_domain),
     Check("keys", "keys are open to us alone", key_files),
     Check("issuer", "certificates are issued", issuer),
+    Check("ek-roots", "the roots of TPMs can be used", ek_roots),
+    Check("attestation", "what rules require can be proven", attestable),
     Check("control", "the control socket is ours", control_folder),
     Check("clock", "the clock is right", clock),
     Check("identity-clock", "the clock agrees with the certificates", identity_clock),

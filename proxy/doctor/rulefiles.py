@@ -17,7 +17,7 @@ from rules.errors import Severity as RuleSeverity
 def rule_files(patient: Patient) -> Iterator[Finding]:
     """Find every error and warning of the rule files, as `check` does."""
     try:
-        files = _read(patient, system=patient.settings.system)
+        files = rules_of(patient, system=patient.settings.system)
     except RuleSyntaxError as error:
         yield from map(_finding, error.problems)
         return
@@ -67,6 +67,34 @@ def may_write(path: Path, uid: int) -> bool:
     return bool(found.st_mode & stat.S_IWOTH)
 
 
+def may_read(path: Path, uid: int) -> bool:
+    """Return whether a process of `uid`, with its usual groups, may read `path`, once it is there.
+
+    Raises:
+        OSError: we may not look.
+    """
+    found = path.stat()
+    if uid == 0:
+        return True
+    if uid == found.st_uid:
+        return bool(found.st_mode & stat.S_IRUSR)
+    return bool(found.st_mode & (stat.S_IRGRP if found.st_gid in _groups(uid) else stat.S_IROTH))
+
+
+def rules_of(patient: Patient, *, system: bool) -> RuleFiles | None:
+    """Return the rules; None where there are none yet, and the first start writes some.
+
+    Raises:
+        RuleSyntaxError: they do not load.
+    """
+    settings = patient.settings
+    if settings.first_run and not any(Path(each).exists() for each in settings.rules):
+        return None
+    files = read_rules(settings.rules, 1, public_suffixes(), first_run=False, system=system)
+    check_listeners(files.loaded.ruleset, settings.listen.agents)
+    return with_spiffe_warnings(files, settings.identity)
+
+
 def _groups(uid: int) -> list[int]:
     try:
         user = pwd.getpwuid(uid)
@@ -86,23 +114,13 @@ def _guarded(patient: Patient) -> Iterator[Path]:
 
 def _agents(patient: Patient) -> set[int]:
     try:
-        files = _read(patient, system=False)  # whoever owns them, they say who the agents are
+        files = rules_of(patient, system=False)  # whoever owns them, they say who the agents are
     except RuleSyntaxError:
         files = None
     if files is None:
         return set()
     apps = files.loaded.ruleset.apps.values()
     return {line.uid for app in apps for line in app.identity if line.uid is not None}
-
-
-def _read(patient: Patient, *, system: bool) -> RuleFiles | None:
-    """Return the rules; None where there are none yet, and the first start writes some."""
-    settings = patient.settings
-    if settings.first_run and not any(Path(each).exists() for each in settings.rules):
-        return None
-    files = read_rules(settings.rules, 1, public_suffixes(), first_run=False, system=system)
-    check_listeners(files.loaded.ruleset, settings.listen.agents)
-    return with_spiffe_warnings(files, settings.identity)
 
 
 def _finding(problem: Problem) -> Finding:

@@ -20,6 +20,8 @@ from proxy.doctor.patient import Finding, Patient
 DATABASES = {
     "sallyport.sqlite": "issue the tokens anew",
     "revoked.sqlite": "revoke again what must be: nothing is revoked until then",
+    "attested.sqlite": "agents attest again, and TPMs are enrolled again",
+    "capabilities.sqlite": "agents exchange again; the tokens that are out count no more here",
     "identity/issued.sqlite": "what was issued before can be revoked by its serial number only",
 }
 """The files, and what is to be done where one is lost."""
@@ -119,9 +121,13 @@ def _database(file: Path, loss: str, uid: int) -> Iterator[Finding]:
     try:
         if not file.exists():
             return
-        if (owner := file.stat().st_uid) not in {uid, 0}:
-            message = f"{file} is owned by uid {owner}, and we run as {uid}"
+        found = file.stat()
+        if found.st_uid not in {uid, 0}:
+            message = f"{file} is owned by uid {found.st_uid}, and we run as {uid}"
             yield Finding("error", message, f"chown {uid} {file}")
+        if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            message = f"others may open {file} (mode {stat.S_IMODE(found.st_mode):04o}): it is not"
+            yield Finding("error", f"{message} used", f"chmod 0600 {file}")
         with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as connection:
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     except PermissionError as error:

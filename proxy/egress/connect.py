@@ -19,14 +19,12 @@ from proxy.egress.known import KnownHead, Route, Target
 from proxy.egress.obligations import Passage, read
 from proxy.egress.origin import OriginConnection
 from proxy.egress.request import (
-    CHANGED,
     UNKNOWN_OBLIGATION,
     Requester,
-    changed,
     is_current,
     serve_again,
 )
-from proxy.egress.standing import Standing, as_of
+from proxy.egress.standing import GONE, Standing, as_of, changed
 from proxy.egress.tunnel import Side, Tunnel
 from proxy.target import authority
 from proxy.wire.head import RequestHead
@@ -196,11 +194,11 @@ def _opened(
         blame = _blame(decision, connect.port)
         if now is None or blame is not None or not is_allowed(context, errand, origin):
             origin.end()
-            client.refuse(errand.flow, connect, changed(context, connect), head)
+            client.refuse(errand.flow, connect, changed(context, client.asker, connect), head)
             return
     if _awaits_requests(decision):
         origin.end()
-        client.refuse(errand.flow, connect, CHANGED, head)
+        client.refuse(errand.flow, connect, GONE, head)
         return
     passage = read(decision.obligations)
     if passage is None or origin.transport.is_closing():

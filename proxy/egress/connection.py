@@ -25,7 +25,7 @@ from proxy.errors import PeerError
 from proxy.flow import Flow
 from proxy.transport.listen import Listener
 from proxy.transport.presented import chain_of
-from proxy.wire.head import BodyKind, RequestHead
+from proxy.wire.head import RequestHead
 from rules.address import Address
 from rules.decision import Decision, Reason, Verdict
 from rules.facts import Connect, Facts
@@ -266,7 +266,7 @@ class ClientConnection(UnderWay):
         if self._gone or self.transport.is_closing():
             return
         self.transport.write(octets)
-        if not (head.persistent and head.minor and (is_read or head.body.kind is BodyKind.NONE)):
+        if not self._lasts(head, is_read=is_read):
             self._linger()
 
     def leave(self) -> bytes:
@@ -371,7 +371,7 @@ class ClientConnection(UnderWay):
         said: str | None = None,
     ) -> None:
         deny(self.context, self.transport, flow, facts, decision, answer, said)
-        if answer.close and not (self._gone or self.transport.is_closing()):
+        if (answer.close or self._stays) and not (self._gone or self.transport.is_closing()):
             self._linger()
 
     def _malformed(self, error: PeerError, head: RequestHead | None = None) -> None:

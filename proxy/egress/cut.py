@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Container, Sequence
 from time import perf_counter
+from typing import Final
 
 from proxy.attested.binding import Binding
 from proxy.egress.context import Context
@@ -23,6 +24,9 @@ from proxy.egress.underway import UnderWay
 from rules.decision import Decision, Reason, Verdict
 
 logger = logging.getLogger(__name__)
+
+LAPSE_S: Final = 0.4
+"""With the half second in which it is noticed, what has expired is ended within the second."""
 
 type Flow = Tunnel | UnderWay | Linger
 
@@ -41,14 +45,40 @@ def cut(context: Context, *, apps_only: bool) -> tuple[int, list[Told]]:
 def cut_lapsed(context: Context, bindings: Container[Binding]) -> tuple[int, list[Told]]:
     """End what may not go on, now that less is proven at `bindings`; return as `cut` does.
 
-    What is allowed with what is still proven stands.
+    What is allowed with what is still proven stands.  Each flow takes 80 us to judge.
     """
+    return _each(context, lambda each: _halted(each, _of_bindings(bindings)))
 
+
+async def end_lapsed(context: Context, bindings: Container[Binding]) -> int:
+    """End the same and tell of it, while others are served; return how much that was.
+
+    It is for what has expired, and was as good a moment ago.  All of it is ended within `LAPSE_S`:
+    what is left then is, in one go.
+    """
+    judge = _of_bindings(bindings)
+    count, evidence = 0, []
+    until = perf_counter()
+    last, until = until + LAPSE_S, until + SLICE_S
+    for each in context.deadlines.present():
+        if until <= perf_counter() < last:
+            await asyncio.sleep(0)
+            until = perf_counter() + SLICE_S
+        if each in context.deadlines:  # it did not end meanwhile
+            is_cut, told = _acted(each, lambda timed: _halted(timed, judge))
+            count += is_cut
+            if told is not None:
+                evidence.append(told)
+    await tell(evidence)
+    return count
+
+
+def _of_bindings(bindings: Container[Binding]) -> Callable[[Flow], Decision | None]:
     def judge(flow: Flow) -> Decision | None:
         is_meant = any(each in bindings for each in flow.asker.bindings)
         return flow.lapsed() if is_meant else None
 
-    return _each(context, lambda each: _halted(each, judge))
+    return judge
 
 
 def cut_lent(context: Context, listeners: Container[str]) -> tuple[int, list[Told]]:
@@ -78,16 +108,22 @@ def _each(
 ) -> tuple[int, list[Told]]:
     count, evidence = 0, []
     for each in context.deadlines.present():
-        try:
-            is_cut, told = act(each)
-        except Exception:
-            logger.exception("a flow that cannot be judged is ended: a bug of ours")
-            each.end()  # and the others are judged all the same
-            is_cut, told = True, None
+        is_cut, told = _acted(each, act)
         count += is_cut
         if told is not None:
             evidence.append(told)
     return count, evidence
+
+
+def _acted(
+    timed: Timed, act: Callable[[Timed], tuple[bool, Told | None]]
+) -> tuple[bool, Told | None]:
+    try:
+        return act(timed)
+    except Exception:
+        logger.exception("a flow that cannot be judged is ended: a bug of ours")
+        timed.end()  # and the others are judged all the same
+        return True, None
 
 
 def _cut(context: Context, timed: Timed, *, apps_only: bool) -> tuple[bool, Told | None]:

@@ -37,6 +37,10 @@ class Deadlines:
         """Return how many connections are looked at."""
         return len(self._timed)
 
+    def __contains__(self, timed: Timed) -> bool:
+        """Return whether `timed` is looked at: it has not ended."""
+        return timed in self._timed
+
     def add(self, timed: Timed) -> None:
         """Look at `timed` from now on; the timer runs while there is something to look at."""
         self._timed.add(timed)

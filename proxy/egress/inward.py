@@ -22,6 +22,8 @@ from proxy.wire.head import BodyKind, RequestHead
 from rules.decision import Decision
 from rules.facts import Facts, Request
 
+_REFUSED = 400  # RFC 9110, section 15.5: from here on
+
 
 class Visitor(Protocol):
     """The client's connection, as a request to us needs it."""
@@ -42,11 +44,16 @@ class Visitor(Protocol):
     def respond(self, head: RequestHead, octets: bytes, *, is_read: bool = False) -> None:
         """Answer with a response of our own; `is_read`: the content of the request was read."""
 
+    def stay(self) -> None:
+        """Last until the request under way is answered, whatever ends the connection meanwhile."""
+
 
 class Inward:
     """One request of the API; it stands in the place of an exchange while its content comes."""
 
-    __slots__ = ("_api", "_client", "_content", "_facts", "_flow", "_head", "_most", "_reader")
+    __slots__ = (
+        "_api", "_client", "_content", "_facts", "_flow", "_head", "_most", "_reader", "_stays",
+    )  # fmt: skip
 
     begun = False  # no part of a response was sent
     key: OriginKey | None = None  # nothing of it goes to an origin
@@ -61,6 +68,7 @@ class Inward:
         self._facts = facts
         self._head = head
         self._content = bytearray()
+        self._stays = False
         self._most = limits.agent_api_octets
         self._reader = reader_of(head.body, limits, request_malformed)
 
@@ -104,7 +112,9 @@ class Inward:
         now = client.asker.again(value)
         if not isinstance(now, Decision) and now.app != principal.app:
             now = GONE
-        if isinstance(now, Decision):  # the answer is for who asked, and for nobody else
+        # What is given is for who asked, and for nobody else.  A refusal gives nothing, and may
+        # say why the certificate of who asks was revoked a moment ago.
+        if isinstance(now, Decision) and answer.status < _REFUSED:
             client.refuse(self._flow, self._facts, now, head)
         else:
             self._respond(answer, is_read=True)
@@ -115,7 +125,7 @@ class Inward:
 
     def _respond(self, answer: Answer, *, is_read: bool) -> None:
         head = self._head
-        close = not (is_read and head.persistent and head.minor)
+        close = self._stays or not (is_read and head.persistent and head.minor)
         octets = write_http1(answer, is_head=head.method == "HEAD", close=close)
         self._client.respond(head, octets, is_read=is_read)
 
@@ -123,7 +133,13 @@ class Inward:
         facts = self._facts
         caller = self._client.asker.caller(facts.principal)
         media_type = media_type_of(self._head.fields)
-        return Asked(facts.method, facts.path, caller, media_type, bytes(self._content))
+        content, stay = bytes(self._content), self._stay
+        return Asked(facts.method, facts.path, caller, media_type, content, stay=stay)
+
+    def _stay(self) -> None:
+        """Let the connection last until this is answered, and no longer."""
+        self._stays = True
+        self._client.stay()
 
     # What else is asked of an exchange
 

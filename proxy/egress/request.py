@@ -21,7 +21,7 @@ from proxy.egress.identity_context import REVOKED
 from proxy.egress.inward import Inward
 from proxy.egress.obligations import read
 from proxy.egress.origin import OriginConnection, OriginKey
-from proxy.egress.standing import as_of, is_revoked, may_go
+from proxy.egress.standing import as_of, changed, is_revoked, may_go
 from proxy.egress.upgrade import asked_upgrade
 from proxy.errors import PeerError
 from proxy.flow import Flow
@@ -50,7 +50,6 @@ UNKNOWN_OBLIGATION = Decision(
 REPEAT_OCTETS = (
     4096  # longer heads are read each time; nginx reads 1 KiB at first, 8 KiB if need be
 )
-CHANGED = Decision(Verdict.DENY, Reason.GENERATION_CHANGED)
 
 _ALLOW = Verdict.ALLOW
 _TRACE = Decision(Verdict.DENY, Reason.METHOD_NOT_ALLOWED, text="TRACE is never forwarded")
@@ -83,6 +82,9 @@ class Requester(Client, Protocol):
 
     def respond(self, head: RequestHead, octets: bytes, *, is_read: bool = False) -> None:
         """Answer with a response of our own; `is_read`: the content of the request was read."""
+
+    def stay(self) -> None:
+        """Last until the request under way is answered, whatever ends the connection meanwhile."""
 
 
 class Repeat(Struct, frozen=True):
@@ -230,15 +232,10 @@ async def _send_fresh(client: Requester, order: Order, before: tuple[int, int]) 
         client.refuse(errand.flow, order.facts, failure, _head_of(order))
     elif context.state != before and not _holds(client, order, origin):
         origin.end()
-        decision = changed(context, errand.connect)
+        decision = changed(context, client.asker, order.facts)
         client.refuse(errand.flow, order.facts, decision, _head_of(order))
     else:
         client.begin(order, origin)
-
-
-def changed(context: Context, connect: Connect) -> Decision:
-    """Return why what was dialled for `connect` may not be used, which was allowed before."""
-    return context.authorizer.revocation(connect.principal.app) or CHANGED
 
 
 def _holds(client: Requester, order: Order, origin: OriginConnection) -> bool:

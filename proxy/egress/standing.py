@@ -109,6 +109,17 @@ def withdrawn(
     return None if fits and still(ends).verdict is Verdict.ALLOW else GONE
 
 
+def changed(context: Context, asker: Asker, facts: Connect | Request) -> Decision:
+    """Return why what was dialled for `facts` may not be used, which was allowed before."""
+    principal = facts.principal
+    revocation = context.authorizer.revocation(principal.app)
+    now = asker.still(principal)
+    if revocation is not None or now is None:
+        return revocation or GONE
+    decision = context.authorizer.still(as_of(facts, now))
+    return decision if decision.reason in _TOLD else GONE
+
+
 def may_go(context: Context, key: OriginKey, decision: Decision) -> bool:
     """Return whether `decision` lets a request go on over connections of `key`.
 

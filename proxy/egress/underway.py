@@ -11,6 +11,7 @@ from proxy.egress.linger import reset
 from proxy.egress.standing import Told, revoked
 from proxy.flow import Flow, Plane
 from proxy.transport.listen import Listener
+from proxy.wire.head import BodyKind, RequestHead
 from rules.decision import Decision, Reason
 from rules.facts import Principal
 
@@ -19,8 +20,8 @@ class UnderWay(asyncio.Protocol):
     """What holds the client back meanwhile, and what ends a request before its response has."""
 
     __slots__ = (
-        "_buffer", "_dial", "_exchange", "_gone", "_listener", "_paused", "_task", "asker",
-        "context", "transport",
+        "_buffer", "_dial", "_exchange", "_gone", "_listener", "_paused", "_stays", "_task",
+        "asker", "context", "transport",
     )  # fmt: skip
 
     def __init__(self, context: Context, listener: Listener) -> None:
@@ -32,6 +33,7 @@ class UnderWay(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._dial: KnownDial | None = None
         self._gone = False  # nothing more is done for this connection
+        self._stays = False  # what is under way is the last of it, and is answered
         self.asker: Asker
         self.transport: asyncio.Transport
 
@@ -49,6 +51,15 @@ class UnderWay(asyncio.Protocol):
         """End at once."""
         self._gone = True
         self.transport.abort()
+
+    def stay(self) -> None:
+        """Last until the request under way is answered, whatever ends the connection meanwhile."""
+        self._stays = True
+
+    def _lasts(self, head: RequestHead, *, is_read: bool) -> bool:
+        """Return whether another request may follow on this one; `is_read`: its content was."""
+        is_whole = is_read or head.body.kind is BodyKind.NONE
+        return head.persistent and bool(head.minor) and is_whole and not self._stays
 
     def pause(self) -> None:
         """Read no more for now."""
@@ -104,8 +115,11 @@ class UnderWay(asyncio.Protocol):
     def halt(self, decision: Decision) -> Told | None:
         """End the connection and the request under way with resets; what is returned records why.
 
-        A request that is being dialled gets its refusal: nothing of it has been sent.
+        A request that is being dialled gets its refusal: nothing of it has been sent.  So does who
+        is cut because of what it has just asked of us: nothing else is read of it any more.
         """
+        if self._stays:
+            return None
         exchange, self._exchange = self._exchange, None
         if exchange is None and self._refuse_dial(decision):
             return None

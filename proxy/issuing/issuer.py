@@ -26,8 +26,8 @@ from proxy.issuing.bounds import Bounds
 from proxy.issuing.bundles import Bundles
 from proxy.issuing.calls import Calls, UnansweredError
 from proxy.issuing.issued import Issued, IssuedLog
-from proxy.issuing.rates import Rates
 from proxy.issuing.refusing import BusyError, DeniedError
+from proxy.rates import Rates
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Issuer:
         self.issued = issued
         self._revocations = revocations
         self._void: tuple[tuple[int, Revoked], ...] = ()
-        self._rates = Rates(limits.svids, 1 / limits.svids_every_s, limits.apps_remembered)
+        self._rates = Rates(limits.svids, limits.svids_every_s, limits.apps_remembered)
         self._domain = domain
         shared.bundles.own(domain)
 

@@ -1,9 +1,10 @@
 """What others need to verify our certificates, over plain HTTP: all of it is public or signed.
 
+Over HTTPS, at `listen.enroll`, there is `GET /jwks.json` beside the bundle.
+
 GET  /crl /crl.pem        what is revoked: of the intermediate that signs now, or of each
 POST /ocsp, GET /ocsp/... the status of one certificate (RFC 6960, appendix A)
 GET  /bundle /bundle.pem  our bundle as SPIFFE JWKS, and as PEM
-GET  /jwks.json           the keys of our tokens, for resource servers on other hosts (RFC 7517)
 """
 
 import binascii
@@ -38,16 +39,18 @@ class Pki:
             web.get("/crl.pem", self._crl_pem),
             web.post("/ocsp", self._ocsp),
             web.get("/ocsp/{request:.+}", self._ocsp_get, allow_head=False),
-            *self.public(),
+            *self._bundles(),
         ]
 
     def public(self) -> list[web.RouteDef]:
-        """Return what is served over HTTPS as well: SPIFFE's https_web fetches bundles there."""
-        return [
-            web.get("/bundle", self._bundle),
-            web.get("/bundle.pem", self._bundle_pem),
-            web.get("/jwks.json", self._key_set),
-        ]
+        """Return what is served over HTTPS: SPIFFE's https_web fetches bundles there.
+
+        So do resource servers the keys of tokens, which nothing but TLS vouches for.
+        """
+        return [*self._bundles(), web.get("/jwks.json", self._key_set)]
+
+    def _bundles(self) -> list[web.RouteDef]:
+        return [web.get("/bundle", self._bundle), web.get("/bundle.pem", self._bundle_pem)]
 
     async def _crl(self, _: web.Request) -> web.Response:
         return _aged(self._list(as_pem=False), "application/pkix-crl", _STATUS_AGE_S)  # RFC 2585

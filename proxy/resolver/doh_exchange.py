@@ -45,6 +45,7 @@ from rules.special import OUR_ZONE
 _OURS = frozenset({DomainName("localhost"), DomainName(OUR_ZONE)})
 _NO_AUTHORITY = b"\n"  # which no field of HTTP holds
 _ANSWER_OCTETS = 65535  # RFC 1035, section 4.2.2
+_REFUSED = 400  # RFC 9110, section 15.5: from here on
 _TWO = Decision(Verdict.DENY, Reason.IDENTITY_UNKNOWN, text="send one Authorization field")
 _UNREADABLE = Decision(
     Verdict.DENY, Reason.IDENTITY_UNKNOWN, text="the credential is neither Basic nor Bearer"
@@ -255,6 +256,8 @@ class Exchange:
 
     async def _finish_call(self, calling: Calling, *, is_head: bool) -> Answer:
         answer = await calling.api.answer(calling.asked)
+        if answer.status >= _REFUSED:  # it gives nothing, and may say why a certificate is revoked
+            return of_api(answer, is_head=is_head)
         now = self._who(calling.presented)
         if not isinstance(now, Decision) and now.app != calling.asked.caller.principal.app:
             now = CHANGED

@@ -17,8 +17,13 @@ class Leases:
         self._hit_bound = hit_bound
         self._listeners: dict[str, Lease] = {}
         self._leases: dict[str, Lease] = {}
+        self._callbacks: list[Callable[[Lease], object]] = []
         self.epoch = 0
         """Changes with everything that may change an answer of `at`."""
+
+    def on_end(self, callback: Callable[[Lease], object]) -> None:
+        """Call `callback` with each lease that ends, once `epoch` has; it must not raise."""
+        self._callbacks.append(callback)
 
     def grant(self, lease: Lease, listeners: Iterable[str]) -> None:
         """Let connections at `listeners` be evidence of `lease` (`Lease.listener` names them).
@@ -45,6 +50,8 @@ class Leases:
             kept = self._listeners.items()
             self._listeners = {name: each for name, each in kept if each.id != unique}
             self.epoch += 1
+            for callback in self._callbacks:
+                callback(lease)
         return lease
 
     def at(self, listener: str) -> Lease | None:

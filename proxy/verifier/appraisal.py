@@ -14,7 +14,7 @@ from proxy.verifier.callers import Attesting, digest_of
 from proxy.verifier.counters import gone_back, is_reset
 from proxy.verifier.evidence import Evidence, LaunchedEvidence, SoftwareEvidence, TpmEvidence
 from proxy.verifier.parts import Outcome, Parts, RefusedError
-from proxy.verifier.refusing import failed
+from proxy.verifier.refusing import failed, unavailable
 from rules.appraise import appraise_key, appraise_launch, appraise_quote
 from rules.decision import Reason
 from rules.facts import Level
@@ -109,7 +109,7 @@ async def _tpm(attesting: Attesting, evidence: TpmEvidence, nonce: bytes, parts:
     attester = parts.live.attester(evidence.attester, attesting.app)
     if attester is None:
         text = f"the AK {evidence.attester} is not enrolled for {attesting.app}"
-        how = "enrol it: POST /attest/enrol, as `sallyport attest` does by itself"
+        how = "`sallyport attest --tpm TCTI` enrols it, or POST /attest/enrol"
         raise RefusedError(Outcome.UNKNOWN, Reason.ATTESTATION_REQUIRED, text, how)
     told = await parts.issuer.verify(
         kind=TPM,
@@ -161,6 +161,8 @@ def _launched(attesting: Attesting) -> Proven:
 
 def _check(told: Verified) -> None:
     """Raise for what does not hold: then nothing else that was told counts."""
+    if told.unanswered:  # nobody looked at the evidence: it says nothing of who attests
+        raise unavailable(told.problem)
     if told.problem:
         raise failed(told.problem, _AGAIN)
 

@@ -15,11 +15,11 @@ from proxy.attested.attester import Attester
 from proxy.attested.binding import Binding
 from proxy.channel import Challenged
 from proxy.errors import BindError
+from proxy.rates import Rates
 from proxy.verifier.callers import Attesting, attesting
 from proxy.verifier.contents import ActivationSent, Challenge, Enrolled, EnrolmentSent
 from proxy.verifier.octets import octets_of, text_of
 from proxy.verifier.parts import Parts, RefusedError
-from proxy.verifier.rates import Rates
 from proxy.verifier.refusing import (
     answer_of,
     check_audit,
@@ -111,6 +111,8 @@ class Enrolments:
         made = await parts.issuer.challenge(
             certificates=certificates, ak=ak, secret=secret, app=who.app
         )
+        if made.unanswered:
+            raise unavailable(made.problem)
         if made.problem:
             how = (
                 "bring the certificates of the TPM's own EK, and an AK as docs/attestation.md says"

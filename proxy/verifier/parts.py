@@ -32,12 +32,27 @@ class Record(Protocol):
         """Write it; `target` is whom it is about.  Neither secrets nor tokens stand in it."""
 
 
+class Changed(Struct, frozen=True):
+    """What is no more what it was: the `attester` of `app`, and `why`.
+
+    `results` were voided with it; there may be none that stood.  `serial` is of the certificate
+    that presents the evidence, and `until` its notAfter (Unix time); empty and 0 where none does.
+    """
+
+    results: tuple[Result, ...]
+    app: str
+    attester: str
+    why: str
+    serial: str = ""
+    until: int = 0
+
+
 class Parts(Struct, frozen=True):
     """What the verifier works with.
 
-    `leases` finds a lease that is in force by its id.  `void` acts on results that were voided
-    because what they were of has changed: it ends the capability tokens that were made of them,
-    revokes the certificates that they were bound to and cuts; the text says why.  `admits`
+    `leases` finds a lease that is in force by its id.  `void` acts on what has changed, once its
+    results are void: it ends the capability tokens that were made of them, revokes the
+    certificates that they were bound to, and the one that shows the change, and cuts.  `admits`
     says why no audit line of an app can be written, None: one can.  `wall` returns Unix time and
     `clock` monotonic time, in seconds; `entropy(n)` returns n random octets.
     """
@@ -48,7 +63,7 @@ class Parts(Struct, frozen=True):
     leases: Callable[[str], Lease | None]
     revocations: Revocations
     record: Record
-    void: Callable[[tuple[Result, ...], str], Awaitable[object]]
+    void: Callable[[Changed], Awaitable[object]]
     metrics: Metrics
     limits: Limits
     wall: Callable[[], float]

@@ -66,6 +66,9 @@ class Results:
     def _made(self, who: Attesting, proven: Proven) -> Result:
         parts, svid = self._parts, who.caller.svid
         now = parts.wall()
+        expires = int(now) + parts.ttl_s  # as `exp` says it
+        if svid is not None:  # it proves something of that certificate's key while it lasts
+            expires = min(expires, svid.not_after)
         return Result(
             id=new_id(now, parts.entropy(_ENTROPY_OCTETS)),
             token_sha256="",
@@ -75,7 +78,7 @@ class Results:
             level=proven.level,
             attester=proven.attester,
             at=now,
-            expires=float(int(now) + parts.ttl_s),  # as `exp` says it
+            expires=float(expires),
             thumbprint="" if svid is None else svid.sha256,
             serial="" if svid is None else svid.serial,
             measured=proven.measured_sha256,

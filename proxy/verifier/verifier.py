@@ -9,6 +9,7 @@ A nonce is used up by the first evidence that names it.
 from proxy.agent_api.api import Route
 from proxy.agent_api.asked import Answer, Asked, encoded
 from proxy.errors import BindError
+from proxy.rates import Rates
 from proxy.verifier.appraisal import verified
 from proxy.verifier.callers import Attesting, attesting
 from proxy.verifier.contents import Attested, EvidenceKind, EvidenceSent, NonceGiven, NonceWanted
@@ -17,7 +18,6 @@ from proxy.verifier.evidence import evidence_of
 from proxy.verifier.nonces import Nonces
 from proxy.verifier.octets import octets_of, text_of
 from proxy.verifier.parts import Outcome, Parts, RefusedError
-from proxy.verifier.rates import Rates
 from proxy.verifier.refusing import answer_of, check_audit, limited, malformed, stale, unavailable
 from proxy.verifier.results import Results
 from proxy.verifier.voiding import Voiding
@@ -95,6 +95,8 @@ class Verifier:
             answer = await self._attested(who, sent)
         except RefusedError as refusal:
             parts.metrics.attestations.add(sent.evidence, refusal.outcome)
+            if refusal.outcome is Outcome.CHANGED:
+                asked.stay()  # his certificate is revoked by it, and he is to be told why
             await self._voiding.refused(who, sent, refusal)
             return answer_of(asked, refusal)
         parts.metrics.attestations.add(sent.evidence, Outcome.ATTESTED)

@@ -9,14 +9,18 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from proxy.attested.result import Result
 from proxy.errors import BindError
 from proxy.verifier.callers import Attesting
 from proxy.verifier.contents import EvidenceSent, level_name
-from proxy.verifier.parts import Outcome, Parts, RefusedError
+from proxy.verifier.parts import Changed, Outcome, Parts, RefusedError
 from proxy.verifier.refusing import verdict_of
 from rules.decision import Reason, Verdict
+
+VOID: Final = "attestation-void"
+"""What audit calls a result that counts no more before its time."""
 
 
 class Voiding:
@@ -48,27 +52,37 @@ class Voiding:
         for each in [each for each in self._under_way.values() if which(each)]:
             del self._under_way[each.id]
         voided = parts.live.attestations.void(which)
-        if not voided:
+        is_change = refusal.outcome is Outcome.CHANGED
+        if not (voided or is_change):
             return
         # It goes on to its end whether the agent waits for the answer or not.
-        task = asyncio.get_running_loop().create_task(self._finish(voided, refusal))
+        changed = _changed(who, refusal, voided) if is_change else None
+        finishing = self._finish(voided, str(refusal), changed)
+        task = asyncio.get_running_loop().create_task(finishing)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         await asyncio.shield(task)
 
-    async def _finish(self, voided: tuple[Result, ...], refusal: RefusedError) -> None:
-        parts, why = self._parts, str(refusal)
+    async def _finish(self, voided: tuple[Result, ...], why: str, changed: Changed | None) -> None:
+        parts = self._parts
         for each in voided:
             target = each.spiffe_id or f"{each.binding.kind} {each.binding.value}"
             detail = {"id": each.id, "level": level_name(each.level), "why": why}
-            reason = Reason.ATTESTATION_REQUIRED
-            parts.record(each.app, "attestation-void", Verdict.DENY, reason, target, detail)
+            # It was done: a refusal would fold with others, and its id be lost.
+            parts.record(each.app, VOID, Verdict.ALLOW, Reason.LOCAL, target, detail)
         # All of it is in force whatever the disk says: the problems of its files are shown.
-        if refusal.outcome is Outcome.CHANGED:
+        if changed is not None:
             with contextlib.suppress(BindError):
-                await parts.void(voided, why)
+                await parts.void(changed)
         with contextlib.suppress(BindError):
             await parts.live.settled()
+
+
+def _changed(who: Attesting, refusal: RefusedError, voided: tuple[Result, ...]) -> Changed:
+    """Return what has changed: also where its last result has expired a moment ago."""
+    svid = who.caller.svid
+    serial, until = ("", 0) if svid is None else (svid.serial, svid.not_after)
+    return Changed(voided, who.app, refusal.attester, str(refusal), serial, until)
 
 
 def _ended_by(who: Attesting, refusal: RefusedError) -> Callable[[Result], bool] | None:

@@ -90,9 +90,14 @@ class Questions:
         for waiting in self._waiting.values():
             _settle(waiting, "the issuer ended; try again")
         self._unsent.clear()
+        self._sent.clear()
 
     def answered(self, answer: Signed | Verified | Challenged | SignedClaims) -> None:
-        """Give an answer to whoever waits for it still."""
+        """Give an answer to whoever waits for it still.
+
+        Only now is there room for another: the issuer works on what it was sent although nobody
+        waits any more, and whoever asks and goes would fill it with more and more.
+        """
         waiting = self._waiting.get(answer.call)
         if waiting is not None:
             _settle(waiting, answer)
@@ -138,8 +143,11 @@ class Questions:
         self._of_app[app] -= 1
         if not self._of_app[app]:
             del self._of_app[app]
-        self._sent.discard(number)
-        self._send()
+        unsent = self._unsent.get(app)
+        if unsent is not None and number in unsent:
+            unsent.remove(number)
+            if not unsent:
+                del self._unsent[app]
 
     def _time_s(self) -> float:
         limits = self._limits

@@ -293,3 +293,20 @@ def test_refuses_extensions_that_cannot_be_read(vendor: Vendor) -> None:
     changes: Changes = {x509.SubjectAlternativeName: None, x509.UnrecognizedExtension: odd}
     ek = vendor.endorse(KEY, changes=changes)
     refused("has a part that is none", (ek, *vendor.above), vendor.root)
+
+
+def test_reads_nothing_of_certificates_that_no_root_vouches_for(vendor: Vendor) -> None:
+    """Agents choose what they send; extensions and keys may take long to read and to use."""
+    odd = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.17"), b"\x04\x01\x00")
+    changes: Changes = {x509.SubjectAlternativeName: None, x509.UnrecognizedExtension: odd}
+    stranger = Vendor()
+    refused("no chain leads", (stranger.endorse(KEY, changes=changes),), vendor.root)
+    key, between = authority(stranger, odd)
+    refused("no chain leads", (below(key), between, *stranger.above), vendor.root)
+    key, between = authority(vendor, odd)
+    refused("has a part that is none", (below(key), between, *vendor.above), vendor.root)
+
+
+def test_refuses_an_issuer_whose_name_is_none(vendor: Vendor) -> None:
+    ek = vendor.endorse(KEY).replace(b"\x55\x04\x03\x0c", b"\x55\x04\x03\x05", 1)
+    refused("has a part that is none", (ek, *vendor.above), vendor.root)

@@ -10,6 +10,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any, override
@@ -48,7 +49,7 @@ SHOWN = {
     "ask example.com ": ("REFUSED", "sallyport revoked"),
     f"{WEB}  ": ('"reason":"revoked"',),
     "sallyport agents --json": ('"state":"revoked"',),
-    "sallyport why --last --app builder": ("revoked", "example.com"),
+    "sallyport why --last --app builder": ("attest-refused", "PCR 16"),
 }
 
 
@@ -113,9 +114,9 @@ class Documents(threading.Thread):
         context.load_cert_chain(self._folder / "svid.pem", self._folder / "svid.key")
         connection = HTTPSConnection("localhost", 8443, timeout=10, context=context)
         fields = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
-        connection.request(method, path, form, fields)
-        with connection.getresponse() as answer:
-            return answer.read()
+        with closing(connection):
+            connection.request(method, path, form, fields)
+            return connection.getresponse().read()
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,13 @@
-"""The README's "Proven", typed into a shell of the agent's namespace: enrol, use, revoke, be cut.
+"""The README's "Proven" and "Freshly proven", typed into a shell of the agent's namespace.
+
+Enrol, use, revoke, be cut; then attest, and use again.
 
 Unchanged but for `resolver.upstream_ca` and CURL_CA_BUNDLE, which name the private CA.
 """
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -39,7 +41,15 @@ SHOWN = {
     f"{CURL} http://example.com/": ('"reason":"revoked"',),
     "sallyport why --last": ("revoked", "example.com"),
 }
-
+# The same of "Freshly proven", which goes on from there.
+SHOWN_FRESHLY = {
+    "sallyport restore spiffe://sallyport.internal/agent": (),
+    f"{CURL} http://example.com/": ('"reason":"attestation-required"', "sallyport attest"),
+    "sallyport attest --folder id --ca sallyport-ca.pem": ("eyJ",),
+    KDIG: ("NOERROR", "93.184.215.14"),
+    f"{CURL} https://example.com/": ("An example",),
+    "sallyport agents": ("agent", "valid", "software"),
+}
 
 BUILDER = """
 apps:
@@ -66,9 +76,9 @@ def readme(title: str, language: str) -> str:
     return section.partition(f"```{language}\n")[2].partition("```")[0]
 
 
-def readme_lines() -> list[str]:
-    """Return the commands of the README's block, without their comments."""
-    lines = readme("Proven", "sh").splitlines()
+def readme_lines(title: str) -> list[str]:
+    """Return the commands of a block of the README, without their comments."""
+    lines = readme(title, "sh").splitlines()
     return [line.partition(" #")[0].strip() for line in lines if line.strip()]
 
 
@@ -88,16 +98,19 @@ def started(internet: Internet, newcomer: Folders) -> Iterator[Appliance]:
         yield appliance
 
 
-def test_the_readme_has_these_lines_in_this_order() -> None:
-    assert readme_lines() == [line.strip() for line in SHOWN]
+@pytest.fixture(scope="module")
+def proven(internet: Internet, newcomer: Folders, started: Appliance) -> str:
+    """Type what stands under "Proven"; return what its last line shows."""
+    return typed(internet, newcomer, started, SHOWN)
 
 
-def test_each_line_shows_what_it_says(
-    internet: Internet, newcomer: Folders, started: Appliance
-) -> None:
+def typed(
+    internet: Internet, newcomer: Folders, started: Appliance, lines: Mapping[str, tuple[str, ...]]
+) -> str:
+    """Type lines, each until it shows what it should; return what the last one shows."""
     env = {**newcomer.env, "CURL_CA_BUNDLE": str(internet.ca)}
     shown = ""
-    for line, expected in SHOWN.items():
+    for line, expected in lines.items():
         assert started.process.poll() is None, started.wait()
         shown = ""
 
@@ -109,7 +122,28 @@ def test_each_line_shows_what_it_says(
 
         # Evidence is on disk within a second; a person types no faster.
         until(is_shown, f"{line} shows {expected}", 5.0)
-    assert re.search(r"\b[0-9a-f]{12}7[0-9a-f]{19}\b", shown)
+    return shown
+
+
+@pytest.mark.parametrize(("title", "lines"), [("Proven", SHOWN), ("Freshly proven", SHOWN_FRESHLY)])
+def test_the_readme_has_these_lines_in_this_order(
+    title: str, lines: Mapping[str, tuple[str, ...]]
+) -> None:
+    assert readme_lines(title) == [line.strip() for line in lines]
+
+
+def test_each_line_shows_what_it_says(proven: str) -> None:
+    assert re.search(r"\b[0-9a-f]{12}7[0-9a-f]{19}\b", proven)
+
+
+def test_each_line_that_proves_it_freshly_shows_what_it_says(
+    internet: Internet, newcomer: Folders, started: Appliance, proven: str
+) -> None:
+    """The appliance that was started takes the changed rule over by itself."""
+    assert "revoked" in proven
+    newcomer.rule(readme("Freshly proven", "yaml"))
+    typed(internet, newcomer, started, SHOWN_FRESHLY)
+    assert started.process.poll() is None
 
 
 def test_what_the_spiffe_library_fetched_is_used_and_taken_back(
@@ -120,20 +154,20 @@ def test_what_the_spiffe_library_fetched_is_used_and_taken_back(
     home, socket = Path(env["HOME"]), Path(env["XDG_RUNTIME_DIR"]) / "sallyport/workload.sock"
     (home / "id").mkdir(exist_ok=True)
 
-    def typed(line: str) -> str:
+    def said(line: str) -> str:
         ended = internet.run(["bash", "-c", f"cd && {line}"], env=env)
         return ended.stdout + ended.stderr
 
     (home / "fetch.py").write_text(FETCH)
-    fetched = typed(f"cd id && {sys.executable} ../fetch.py {socket}")
+    fetched = said(f"cd id && {sys.executable} ../fetch.py {socket}")
     assert "spiffe://sallyport.internal/builder" in fetched
-    assert "93.184.215.14" in typed(KDIG)
-    assert "An example" in typed(f"{CURL} https://example.com/")
-    typed("sallyport revoke builder --why 'it was seen elsewhere'")
-    assert "sallyport revoked" in typed(KDIG)
-    assert '"reason":"revoked"' in typed(f"{CURL} http://example.com/")
-    assert "PERMISSION_DENIED" in typed(f"cd id && {sys.executable} ../fetch.py {socket}").upper()
+    assert "93.184.215.14" in said(KDIG)
+    assert "An example" in said(f"{CURL} https://example.com/")
+    said("sallyport revoke builder --why 'it was seen elsewhere'")
+    assert "sallyport revoked" in said(KDIG)
+    assert '"reason":"revoked"' in said(f"{CURL} http://example.com/")
+    assert "PERMISSION_DENIED" in said(f"cd id && {sys.executable} ../fetch.py {socket}").upper()
     told = "sallyport why --last --app builder --json"
-    until(lambda: '"change":"refused"' in typed(told), "audit tells of the last one")
-    assert '"reason":"revoked"' in typed(told)
+    until(lambda: '"change":"refused"' in said(told), "audit tells of the last one")
+    assert '"reason":"revoked"' in said(told)
     assert started.process.poll() is None

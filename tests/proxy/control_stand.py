@@ -11,7 +11,9 @@ from typing import Any
 import msgspec
 
 from proxy.audit import Audit, AuditSettings, Line
+from proxy.capabilities.exchange import Exchange
 from proxy.control.agent_api import MountedApi
+from proxy.control.attesters import Attesting
 from proxy.control.client import ControlClient
 from proxy.control.identity import Issuing
 from proxy.control.listener import Control
@@ -65,6 +67,8 @@ class Stand:
         self.issuing: Issuing | None = None
         self.revoking: Revoking | None = None
         self.agent_api: MountedApi | None = None
+        self.attesting: Attesting | None = None
+        self.exchange: Exchange | None = None
         self.sources = Sources(
             pid=os.getpid(), version="0.9", enforcement="advisory", started=STARTED,
             wall=self.wall, entropy=os.urandom, metrics=self.metrics, tokens=self.tokens,
@@ -75,6 +79,7 @@ class Stand:
             certificate=lambda: Certificate(names=("localhost",), not_after=STARTED + 864000),
             problems=lambda: self.problems, issuing=lambda: self.issuing,
             revoking=lambda: self.revoking, agent_api=lambda: self.agent_api,
+            attesting=lambda: self.attesting, exchange=lambda: self.exchange,
         )  # fmt: skip
 
     def wall(self) -> float:

@@ -172,6 +172,27 @@ def test_a_certificate_renewed_on_the_same_key_keeps_its_attestation(stand: Stan
     assert stand.connected(fresh) == Principal("coder", CERTIFIED)
 
 
+def test_a_token_from_before_a_newer_one_is_no_strangers(stand: Stand) -> None:
+    """Its agent attested anew: who presents the older one is who it was, and has what is newer."""
+    chain = stand.chain()
+    stand.attest(key_of(chain))
+    stand.at += 200
+    stand.attest(key_of(chain), token=f"{JWT}2", unique="2")
+    assert stand.presented(chain) == Principal("coder", CERTIFIED, PROVEN)
+    stand.at += 100
+    assert refused(stand.presented(chain))[0] is Reason.IDENTITY_UNKNOWN  # it has expired
+    assert stand.presented(chain, token=f"{JWT}2") == Principal("coder", CERTIFIED, PROVEN)
+
+
+def test_a_voided_token_is_nobodys_with_all_from_before_it(stand: Stand) -> None:
+    chain = stand.chain()
+    stand.attest(key_of(chain))
+    stand.attest(key_of(chain), token=f"{JWT}2", unique="2")
+    stand.attestations.void(lambda _: True)
+    for token in (JWT, f"{JWT}2"):
+        assert refused(stand.presented(chain, token=token))[0] is Reason.IDENTITY_UNKNOWN
+
+
 def test_the_attestation_of_an_apps_key_is_none_of_another_app(stand: Stand) -> None:
     """threats.md, "Identity": the attested key of one app, in a certificate of another."""
     key = ec.generate_private_key(ec.SECP256R1())

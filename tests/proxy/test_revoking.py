@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dns.message
 import dns.rcode
+import pytest
 from dns.edns import EDEOption
 from msgspec import Struct, structs
 
@@ -18,7 +19,7 @@ from proxy.certificates.trust import TrustBundles
 from proxy.limits import Limits
 from proxy.resolver.query import Asker, Miss
 from proxy.revoking import Cutting
-from proxy.tokens.known import digest
+from proxy.tokens.known import Tokens, digest
 from rules.decision import Reason
 from rules.match import index_rules
 from rules.ruleset import App
@@ -26,6 +27,9 @@ from tests.proxy.composed import ME, Composed, allow, composed, exact, ruleset
 from tests.proxy.egress.secured import Domain, svid
 from tests.proxy.egress.test_sweep import is_reset, patient, to, tunnelled
 from tests.proxy.egress.world import World, basic, get, opened, settled, token_app
+from tests.proxy.mtls.certified import certified
+from tests.proxy.mtls.test_attested import Gate
+from tests.proxy.mtls.test_attested import is_reset as is_cut
 from tests.proxy.resolver.hostile import answer, hostile
 
 RULES = ruleset(me=App("me", allows=(allow(exact("example.com")),)))
@@ -128,6 +132,32 @@ async def test_a_revoked_token_is_cut_and_counted_and_one_that_expired_is_cut(
             assert await is_reset(first)
             assert await is_reset(second)
         assert world.metrics.revocations.value("token") == 1
+
+
+@pytest.mark.parametrize("is_void", [True, False])
+async def test_what_is_voided_is_cut_in_this_step_and_what_expired_in_slices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_void: bool
+) -> None:
+    """threats.md, "Identity": cut within the second; others are served while results end."""
+    monkeypatch.setattr("proxy.egress.cut.SLICE_S", 0.0)  # one flow at a time
+    async with certified(tmp_path) as it:
+        gate, forged = Gate(it, cuts=False), it.court.forger.good()
+        cutting = Cutting(
+            it.egress, Tokens(time.time), lambda: 0, it.parts.audit, it.parts.metrics, time.time,
+            os.urandom,
+        )  # fmt: skip
+        it.court.attestations.on_void(cutting.lapsed)
+        gate.attest(forged)
+        peers = [await gate.tunnel(forged) for _ in range(3)]
+        if is_void:
+            it.court.attestations.void(lambda _: True)
+        else:
+            it.court.pass_s(301)
+        assert it.parts.metrics.tunnels.value == (0 if is_void else 3)
+        for each in peers:
+            assert await is_cut(each)
+        await settled(lambda: it.parts.metrics.tunnel_cuts.value("attestation-required") == 3)
+        await cutting.close()
 
 
 def query() -> bytes:

@@ -4,7 +4,7 @@ import pytest
 
 from rules.facts import Level
 from rules.ruleset import Capability, Requirements
-from tests.rules.files import app_of, errors_of, me, problems_of
+from tests.rules.files import app_of, errors_of, me, problems_of, warnings_of
 
 ATTESTED = Requirements(attested=Level.SOFTWARE, max_age_s=300)
 
@@ -168,6 +168,49 @@ def test_a_mistake_stands_at_its_word(entry: str, problem: str) -> None:
 def test_an_empty_list_of_capabilities_is_an_error() -> None:
     (problem,) = errors_of(me("capabilities: []"))
     assert problem.startswith("a.yaml:3:19 `capabilities` wants a list")
+
+
+def test_who_serves_an_audience_introspects_its_tokens() -> None:
+    found = app_of(
+        me("introspects: ['https://api.example.com/', 'spiffe://desk.example/api']"),
+        me("introspects: ['sallyport:app:api', 'https://api.example.com/']"),
+    ).introspects
+    assert found == {
+        "https://api.example.com/",
+        "spiffe://desk.example/api",
+        "sallyport:app:api",
+    }
+    assert app_of(me("allow: []")).introspects == frozenset()
+
+
+def test_an_audience_that_nobody_introspects_is_fine() -> None:
+    """Its server verifies tokens by itself."""
+    spiffe = 'identity: [{spiffe: "spiffe://desk.example/me"}]\n'
+    entries = body("{audience: 'https://api.example.com/', scopes: [read]}")
+    assert warnings_of(me(spiffe + entries)) == []
+
+
+def test_two_apps_may_introspect_one_audience() -> None:
+    body = "introspects: ['urn:x:y']"
+    text = me(body) + me(body).replace("apps:\n", "").replace("me:", "you:")
+    assert errors_of(text) == []
+
+
+@pytest.mark.parametrize(
+    ("written", "problem"),
+    [
+        ("[]", "a.yaml:3:18 `introspects` wants a list of text, not empty, found an empty list"),
+        ("urn:x:y", "a.yaml:3:18 `introspects` wants a list of text"),
+        ("[5]", "a.yaml:3:19 an item of `introspects` wants text, found the number 5"),
+        ("[api.example.com]", "a.yaml:3:19 'api.example.com' names no audience"),
+        ("['spiffe://a']", "a.yaml:3:19 'spiffe://a' is no SPIFFE ID"),
+        ("['urn:x:y', 'urn:x:y']", "a.yaml:3:30 'urn:x:y' stands twice in `introspects`"),
+    ],
+)
+def test_what_is_no_audience_is_not_introspected(written: str, problem: str) -> None:
+    found = problems_of(me(f"introspects: {written}"))[0]
+    assert f"{found.place} {found.message}".startswith(problem)
+    assert found.cure
 
 
 def test_the_same_audience_with_the_same_scopes_twice_is_an_error() -> None:

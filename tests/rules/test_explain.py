@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from rules.decide import decide
 from rules.decision import (
@@ -19,7 +20,7 @@ from rules.facts import Attestation, Evidence, Facts, Level, Principal
 from rules.match import RuleIndex, index_rules
 from rules.name import parse
 from rules.rtype import AAAA, TXT, A
-from rules.ruleset import AllowRule, DenyRule, Requirements, Ruleset
+from rules.ruleset import AllowRule, App, DenyRule, IdentityLine, Requirements, Ruleset
 from rules.zones import make_zones, with_zones
 from tests.rules.written import (
     allow,
@@ -316,6 +317,7 @@ def test_a_rule_that_does_not_upgrade_says_nothing_of_what_is_upgraded() -> None
 
 # What must be proven
 
+ID = "spiffe://desk.example/me"
 TPM = Requirements(mtls=True, attested=Level.TPM, max_age_s=60)
 CERTIFIED = Principal("me", (Evidence.CERTIFICATE,))
 
@@ -341,6 +343,7 @@ def test_says_what_is_required_and_what_the_asker_has(fact: Any, where: str) -> 
     proven = Principal("me", (Evidence.CERTIFICATE,), (Attestation(Level.TPM, 60),))
     assert last_words(rules, fact("a.org", who=proven)) == (
         f"the rule says allow; {required}; shown: certificate; attested: level tpm at most 60 s ago"
+        "; but `attested` has nothing to be bound to: me has no identity line with `spiffe`"
     )
     none = Principal("me")
     assert "shown: nothing; attested: nothing" in last_words(rules, fact("a.org", who=none))
@@ -377,3 +380,34 @@ def test_one_may_assume_an_attestation_of_this_moment() -> None:
     assert leased.principal.evidence == (Evidence.LEASE,)
     stranger = connect("a.org", who=Principal("nobody"))
     assert assume(stranger, ruleset, Level.TPM).principal.attested == ()
+    launched = assume(connect("a.org", who=token), ruleset, Level.LAUNCHED)
+    assert launched.principal.evidence == (Evidence.LEASE, Evidence.TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("lines", "evidence"),
+    [
+        ((IdentityLine("f:1", lease="me"),), Evidence.LEASE),
+        ((IdentityLine("f:1", lease="me"), IdentityLine("f:2", spiffe=ID)), Evidence.CERTIFICATE),
+        ((IdentityLine("f:1", token="me"),), Evidence.CERTIFICATE),  # noqa: S106 - an app's name
+    ],
+)
+def test_an_assumed_attestation_is_bound_to_what_the_app_is_known_by(
+    lines: tuple[IdentityLine, ...], evidence: Evidence
+) -> None:
+    ruleset = Ruleset(1, {"me": App("me", identity=lines)})
+    assumed = assume(connect("a.org", who=Principal("me")), ruleset, Level.TPM)
+    assert assumed.principal.evidence == (evidence,)
+
+
+def test_says_that_what_is_assumed_can_never_be() -> None:
+    guarded = app(allow("a.org", require=Requirements(attested=Level.SOFTWARE, max_age_s=60)))
+    known = replace(guarded, identity=(IdentityLine("f:1", spiffe=ID),))
+    for level, never in (
+        (Level.TPM, "level tpm is never reached: me has no `reference_values.pcrs`"),
+        (Level.LAUNCHED, "level launched is never reached: me has no identity line with `lease`"),
+    ):
+        fact = assume(connect("a.org", who=CERTIFIED), Ruleset(1, {"me": known}), level)
+        assert last_words(of_app(known), fact).endswith(f"; but {never}")
+    fact = assume(connect("a.org", who=CERTIFIED), Ruleset(1, {"me": known}), Level.SOFTWARE)
+    assert "but" not in last_words(of_app(known), fact)

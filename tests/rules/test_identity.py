@@ -5,7 +5,7 @@ import pytest
 from rules.identity import read_cgroup, read_listener, read_spiffe
 from rules.node import MistakeError
 from rules.ruleset import IdentityLine
-from tests.rules.files import app_of, errors_of, me, warnings_of
+from tests.rules.files import app_of, errors_of, load_files, me, warnings_of
 
 DIGEST = "0123456789abcdef" * 4
 ID = "spiffe://a.ex/b"
@@ -42,6 +42,19 @@ def test_evidence_that_nothing_grants_yet_is_kept_with_a_warning() -> None:
     assert warnings_of(me(body)) == [
         "a.yaml:3:17 no launcher grants a `lease` in this version: the line never matches",
     ]
+
+
+@pytest.mark.parametrize("more", ["", ", token: t-1", ', spiffe: "spiffe://desk.example/a"'])
+def test_what_no_connection_out_of_a_lease_has_is_warned_of(more: str) -> None:
+    keys = 'lease: a, listener: "192.0.2.1:53", process: {uid: 1}'
+    loaded = load_files(me(f"identity:\n  - {{{keys}{more}}}"))
+    found = [each for each in loaded.warnings if "beside" in each.message]
+    sandboxed, own = "the processes of a sandbox are in", "a network namespace of their own"
+    assert [f"{each.place} {each.message}" for each in found] == [
+        "a.yaml:4:20 `listener` beside `lease` never matches: a lease has listeners of its own",
+        f"a.yaml:4:46 `process` beside `lease` never matches: {sandboxed} {own}",
+    ]
+    assert found[0].cure == "take `listener` out, or give it a line of its own"
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:53", "[::1]:53", "0.0.0.0:53", "127.9.9.9:1"])

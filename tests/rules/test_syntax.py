@@ -66,8 +66,8 @@ def test_the_error_shows_the_line_with_a_caret_and_the_cure() -> None:
     assert str(caught.value) == (
         "a.yaml:3:5: error: 'alow' is no key of `me`\n        alow: []\n        ^\n"
         "    cure: did you mean `allow`? "
-        "Else write one of: allow, capabilities, deny, detect, identity, reference_values, "
-        "refuse, require"
+        "Else write one of: allow, capabilities, deny, detect, identity, introspects, "
+        "reference_values, refuse, require"
     )
 
 

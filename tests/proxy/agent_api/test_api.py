@@ -38,6 +38,18 @@ async def test_head_is_get() -> None:
     assert head == got
 
 
+@pytest.mark.parametrize("media", [JSON, "", "multipart/form-data"])
+async def test_what_is_no_form_is_refused_as_oauth_has_it(media: str) -> None:
+    """RFC 6749, section 5.2."""
+    it = Endpoints()
+    answer = await it.api.answer(asked("/form", b'{"grant_type": "x"}', media))
+    assert (answer.status, answer.media_type) == (400, JSON)
+    assert told(answer) == {
+        "error": "invalid_request",
+        "error_description": f"/form takes {FORM}, once and not encoded",
+    }
+
+
 @pytest.mark.parametrize(
     ("path", "content", "media", "method", "status"),
     [
@@ -46,7 +58,6 @@ async def test_head_is_get() -> None:
         ("/echo", b"", "", "GET", 405),
         ("/echo", b"{}", "", "POST", 415),
         ("/echo", b"{}", FORM, "POST", 415),
-        ("/form", b"{}", JSON, "POST", 415),
         ("/echo", b"{}", JSON, "POST", 400),
         ("/echo", b"", JSON, "POST", 400),
         ("/echo", bytes(65536), JSON, "POST", 413),

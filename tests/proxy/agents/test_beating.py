@@ -1,5 +1,6 @@
 """Heartbeats over the API, with real attestations: how agents stand, and what they claim."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -91,12 +92,11 @@ class Stand:
         )
         assert self.attestations.add(result)
 
-    def all(self) -> tuple[AgentView, ...]:
-        return self.agents.all(self.now)
+    async def all(self) -> tuple[AgentView, ...]:
+        return await self.agents.all(self.now)
 
-    @property
-    def states(self) -> list[State]:
-        return [each.state for each in self.all()]
+    async def states(self) -> list[State]:
+        return [each.state for each in await self.all()]
 
 
 async def test_a_heartbeat_says_how_the_agent_stands() -> None:
@@ -126,7 +126,7 @@ async def test_an_agent_is_shown_with_what_it_claims() -> None:
     stand.attest(by_key(), Level.TPM)
     await stand.beat(by_key(), {"health": "failing", "detail": "\u001b[2J\u202e"})
     stand.now += 10
-    (view,) = stand.all()
+    (view,) = await stand.all()
     assert (view.agent, view.app) == (svid().spiffe_id, APP)
     assert (view.state, view.level) == (State.VALID, "tpm")
     assert (view.attested_s, view.expires_s, view.heartbeat_s) == (10.0, 290.0, 10.0)
@@ -138,34 +138,34 @@ async def test_an_agent_is_shown_with_what_it_claims() -> None:
 async def test_its_state_follows_attestation_heartbeats_and_revocation() -> None:
     stand = Stand()
     await stand.beat(by_key())
-    assert stand.states == [State.STALE]  # it never attested
+    assert await stand.states() == [State.STALE]  # it never attested
     stand.attest(by_key(), ttl_s=300)
-    assert stand.states == [State.VALID]
+    assert await stand.states() == [State.VALID]
     stand.now += 91
-    assert stand.states == [State.STALE]  # three heartbeats did not come
+    assert await stand.states() == [State.STALE]  # three heartbeats did not come
     await stand.beat(by_key())
-    assert stand.states == [State.VALID]
+    assert await stand.states() == [State.VALID]
     stand.now += 210
-    assert stand.states == [State.SILENT]  # neither stands
+    assert await stand.states() == [State.SILENT]  # neither stands
     await stand.beat(by_key())
-    assert stand.states == [State.STALE]  # the result has expired
+    assert await stand.states() == [State.STALE]  # the result has expired
     for what in (APP, svid().spiffe_id, svid().serial):
         stand.revoked = {what}
-        assert stand.states == [State.REVOKED]
+        assert await stand.states() == [State.REVOKED]
         assert (await stand.beat(by_key()))["revoked"] is True
 
 
 async def test_who_attests_is_an_agent_without_any_heartbeat() -> None:
     stand = Stand()
     stand.attest(by_lease(), Level.LAUNCHED)
-    (view,) = stand.all()
+    (view,) = await stand.all()
     assert (view.agent, view.state, view.level) == (f"{APP}/lease-1", State.VALID, "launched")
     assert (view.heartbeat_s, view.claimed) == (None, None)
     stand.now += 300
-    (view,) = stand.all()
+    (view,) = await stand.all()
     assert (view.state, view.level, view.attested_s) == (State.SILENT, None, None)
     stand.now += 86400
-    assert stand.all() == ()
+    assert await stand.all() == ()
 
 
 async def test_an_agent_stays_the_same_over_a_new_certificate() -> None:
@@ -174,16 +174,16 @@ async def test_an_agent_stays_the_same_over_a_new_certificate() -> None:
     await stand.beat(by_key())
     stand.now += 1
     stand.attest(by_key(key="b"))
-    assert len(stand.all()) == 1
+    assert len(await stand.all()) == 1
     stand.revoked = {svid(key="b").serial}
-    assert stand.states == [State.REVOKED]
+    assert await stand.states() == [State.REVOKED]
 
 
 async def test_agents_of_a_lease_and_of_keys_are_told_apart() -> None:
     stand = Stand()
     for caller in (by_lease("lease-2"), by_lease(), by_key("b"), by_key("a"), by_key(app="box")):
         await stand.beat(caller)
-    assert [each.agent for each in stand.all()] == [
+    assert [each.agent for each in await stand.all()] == [
         svid().spiffe_id,
         f"{APP}/lease-1",
         f"{APP}/lease-2",
@@ -205,7 +205,7 @@ async def test_who_cannot_be_told_from_others_is_no_agent(caller: Caller, reason
     refused = await stand.beat(caller, status=403)
     assert refused["reason"] == reason
     assert "with your certificate" in refused["how"]
-    assert stand.all() == ()
+    assert await stand.all() == ()
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ async def test_who_cannot_be_told_from_others_is_no_agent(caller: Caller, reason
 async def test_what_is_no_heartbeat_is_refused(content: Any) -> None:
     stand = Stand()
     await stand.beat(by_key(), content, status=400)
-    assert stand.all() == ()
+    assert await stand.all() == ()
 
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(lambda each: each.encode("utf-8")))
@@ -231,27 +231,27 @@ async def test_whatever_comes_is_answered(octets: bytes) -> None:
     stand = Stand()
     answer = await stand.api.answer(Asked("POST", "/heartbeat", by_key(), JSON, octets))
     assert answer.status == 400
-    assert stand.all() == ()
+    assert await stand.all() == ()
 
 
 async def test_at_a_bound_who_is_silent_makes_room_and_else_nobody() -> None:
     stand = Stand(agents=2, agents_per_app=2)
     stand.attest(by_key("a"), ttl_s=600)
-    stand.all()
+    await stand.all()
     await stand.beat(by_key("b"))
     refused = await stand.beat(by_key("c"), status=503)
     assert refused["reason"] == "capacity"
     assert stand.metrics.bounds.value("agents_per_app") == 1
     stand.now += 91
     await stand.beat(by_key("c"))
-    assert [each.agent for each in stand.all()] == [svid("a").spiffe_id, svid("c").spiffe_id]
+    assert [each.agent for each in await stand.all()] == [svid("a").spiffe_id, svid("c").spiffe_id]
 
 
 async def test_who_attests_while_there_is_no_room_is_not_shown() -> None:
     stand = Stand(agents=1)
     await stand.beat(by_key("a"))
     stand.attest(by_key("b"))
-    assert [each.agent for each in stand.all()] == [svid("a").spiffe_id]
+    assert [each.agent for each in await stand.all()] == [svid("a").spiffe_id]
     assert stand.metrics.bounds.value("agents") == 1
 
 
@@ -271,3 +271,47 @@ async def test_states_and_the_share_that_is_attested_are_measured() -> None:
     assert "sallyport_agents_attested_ratio 0.5" in page
     stand.now -= 60  # a clock that is set back keeps no old count
     assert 'sallyport_agents{state="valid"} 2.0' in stand.metrics.render().decode()
+
+
+async def test_who_neither_attests_nor_beats_leaves_no_trace() -> None:
+    stand = Stand()
+    await stand.beat(by_key(), {"health": "fine"}, status=400)
+    await stand.beat(Caller(Principal(APP), Plane.HTTP, "127.0.0.1:3128"), status=403)
+    assert await stand.all() == ()
+    page = stand.metrics.render().decode()
+    assert all(f'sallyport_agents{{state="{state}"}} 0.0' in page for state in State)
+    await stand.beat(by_key())
+    stand.now += stand.limits.agent_kept_s + 1
+    assert await stand.all() == ()
+
+
+async def test_others_run_while_many_agents_are_looked_at() -> None:
+    """What is asked of thousands keeps no look-up waiting."""
+    stand = Stand()
+    for number in range(1000):
+        stand.attest(by_lease(f"lease-{number}"))
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    meanwhile = asyncio.create_task(other())
+    assert len(await stand.all()) == 1000
+    assert turns >= 2 * 1000 // 128
+    meanwhile.cancel()
+
+
+async def test_many_are_counted_off_the_way_of_who_asks() -> None:
+    stand = Stand()
+    for number in range(200):
+        stand.attest(by_lease(f"lease-{number}"))
+    assert 'sallyport_agents{state="valid"} 0.0' in stand.metrics.render().decode()
+    stand.now += 15
+    stand.metrics.render()  # one count is under way, and no other is begun
+    assert await stand.all()
+    await asyncio.sleep(0)
+    assert 'sallyport_agents{state="valid"} 200.0' in stand.metrics.render().decode()
+    assert "sallyport_agents_attested_ratio 1.0" in stand.metrics.render().decode()

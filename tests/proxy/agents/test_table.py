@@ -22,7 +22,7 @@ class Stand:
         return known.name in self.silent
 
     def add(self, app: str, name: str, word: float = 0.0) -> bool:
-        return self.table.add(Known(app, name, "", "", None, word), self.may_go)
+        return self.table.add(Known(app, name, "", "", None, word), self.may_go, word)
 
     @property
     def names(self) -> list[str]:
@@ -85,3 +85,22 @@ def test_who_had_no_word_for_long_is_forgotten_and_makes_room_at_once() -> None:
     assert stand.names == ["b"]
     assert stand.add("app", "c", 10.1)
     assert stand.table.get(("app", "a")) is None
+
+
+def test_a_search_for_room_looks_at_those_in_front_only() -> None:
+    stand = Stand(agents=300, agents_per_app=300)
+    for number in range(300):
+        assert stand.add("app", str(number))
+    stand.silent = {"299"}
+    assert not stand.add("app", "new")
+    assert stand.asked == 256
+    stand.silent = {"255"}
+    assert stand.add("app", "new", 2.0)
+
+
+def test_a_clock_that_is_set_back_ends_no_search_for_ever() -> None:
+    stand = Stand(agents=1)
+    assert stand.add("app", "a")
+    assert not stand.add("app", "b", 1000.0)
+    stand.silent = {"a"}
+    assert stand.add("app", "b", 1.0)

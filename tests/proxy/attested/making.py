@@ -48,8 +48,13 @@ class Table:
         self.bounds: list[str] = []
         self.told: list[tuple[str, ...]] = []
         self.known = Attestations(limits or Limits(), self.clock, self.bounds.append)
-        self.known.on_void(lambda results: self.told.append(tuple(each.id for each in results)))
+        self.voids: list[bool] = []
+        self.known.on_void(self._hear)
         self.known.use({"coder": (60, 300), "other": (60, 300)})
+
+    def _hear(self, results: tuple[Result, ...], *, is_void: bool) -> None:
+        self.told.append(tuple(each.id for each in results))
+        self.voids.append(is_void)
 
     def at(self, seconds: float) -> None:
         """Let it be so many seconds after NOW, as the tick of each second sees it."""

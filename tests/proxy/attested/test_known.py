@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.attested.known import SKEW_S
+from proxy.attested.result import Result
 from proxy.limits import Limits
 from rules.facts import Attestation, Level
 from rules.freshness import within
@@ -40,11 +41,38 @@ def test_the_newest_of_a_level_takes_the_place_of_the_older(table: Table) -> Non
     table.known.add(result("a"))
     table.known.add(result("b", level=Level.TPM))
     table.known.add(result("c", at=NOW + 1))
-    assert table.known.find("a") is None
     assert [each.id for each in table.known.current(KEY)] == ["b", "c"]
     levels = [each.level for each in table.known.of(KEY, "coder")]
     assert levels == [Level.TPM, Level.SOFTWARE]
     assert table.told == []
+
+
+def test_a_token_from_before_a_newer_one_is_known_until_it_expires(table: Table) -> None:
+    """A worker that presents it still is no stranger because its agent attested anew."""
+    for unique, at in (("a", NOW), ("b", NOW + 200)):
+        table.at(at - NOW)
+        table.known.add(result(unique, at=at))
+    found = table.known.find("a")
+    assert found is not None
+    assert found.id == "a"
+    assert [each.id for each in table.known.all()] == ["b"]
+    table.clock.now = NOW + TTL_S
+    assert table.known.find("a") is None
+    assert table.known.find("b") is not None
+    table.known.look(table.clock.now)
+    assert len(table.known._earlier) == 0
+
+
+def test_what_is_voided_is_void_with_all_its_tokens(table: Table) -> None:
+    table.known.add(result("a"))
+    table.known.add(result("b"))
+    table.known.add(result("c", attester="ee" * 32))
+    before = table.known.epoch
+    voided = table.known.void(lambda each: each.attester == "cc" * 32)
+    assert [each.id for each in voided] == ["a", "b"]
+    assert [table.known.find(each) is None for each in "abc"] == [True, True, False]
+    assert table.known.epoch == before + 1
+    assert table.told == []  # what is proven at the binding is what it was
 
 
 def test_ageing_past_a_threshold_moves_the_epoch_and_is_told_once(table: Table) -> None:
@@ -65,6 +93,7 @@ def test_a_result_ends_when_it_expires(table: Table) -> None:
     table.at(TTL_S)
     assert table.known.of(KEY, "coder") == ()
     assert table.told == [("a",), ("a",)]
+    assert table.voids == [False, False]  # nobody voided it
     assert len(table.known) == 0
 
 
@@ -131,12 +160,16 @@ def test_what_is_voided_counts_no_more_and_is_told(table: Table) -> None:
 
 
 def test_who_is_told_sees_the_new_epoch(table: Table) -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[tuple[int, int, bool]] = []
+
+    def hear(results: tuple[Result, ...], *, is_void: bool) -> None:
+        seen.append((table.known.epoch, len(results), is_void))
+
     table.known.add(result("a"))
     before = table.known.epoch
-    table.known.on_void(lambda results: seen.append((table.known.epoch, len(results))))
+    table.known.on_void(hear)
     table.known.void(lambda _: True)
-    assert seen == [(before + 1, 1)]
+    assert seen == [(before + 1, 1, True)]
 
 
 def test_a_result_from_the_future_does_not_count(table: Table) -> None:

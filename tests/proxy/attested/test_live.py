@@ -10,6 +10,8 @@ from msgspec.structs import replace
 
 from proxy.attested import live
 from proxy.attested.attester import Attester
+from proxy.attested.binding import Binding, Kind
+from proxy.attested.file import AttestedFile
 from proxy.attested.live import FILE_NAME, LiveAttested
 from proxy.errors import BindError
 from proxy.limits import Limits
@@ -211,3 +213,27 @@ async def test_it_is_opened_once_for_all_who_wait(tmp_path: Path) -> None:
 async def test_one_that_was_never_opened_is_closed_before_it_began(tmp_path: Path) -> None:
     await LiveAttested(tmp_path / FILE_NAME, Limits(), Clock(), lambda _: None).close()
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_a_lease_had_ends_with_the_appliance(tmp_path: Path) -> None:
+    """No lease outlives a restart; what is bound to one does not stand, here or on the disk."""
+    leased = Binding(Kind.LEASE, "lease-1")
+    async with opened(tmp_path) as stand:
+        await stand.live.ready()
+        for each in (result("a", binding=leased), result("b")):
+            assert stand.live.keep(each)
+    async with opened(tmp_path) as stand:
+        assert stand.held == ["b"]
+        await stand.live.settled()
+        file = AttestedFile(tmp_path / FILE_NAME, Limits())
+        assert [each.id for each in (await file.open(NOW)).results] == ["b"]
+        await file.behind.close()
+
+
+async def test_a_damaged_file_says_how_to_enrol_anew(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_bytes(b"none" * 2000)
+    (tmp_path / FILE_NAME).chmod(0o600)
+    async with opened(tmp_path) as stand:
+        assert "`sallyport attest --tpm TCTI` enrols it, or POST /attest/enrol" in str(
+            stand.live.problem
+        )

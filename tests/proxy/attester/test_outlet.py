@@ -1,5 +1,6 @@
 """Where the token is put: one line, for our own user, and never a part of one."""
 
+import fcntl
 import os
 import socket
 import threading
@@ -117,6 +118,24 @@ def test_a_file_is_gone_at_the_end(folder: Path) -> None:
 def test_a_file_in_no_folder_is_refused(folder: Path) -> None:
     with pytest.raises(UnusableError, match="--file"):
         TokenFile(folder / "none" / "token").put("a.b.c")
+
+
+def test_who_locks_the_folder_does_not_hold_a_file_up(folder: Path) -> None:
+    """Any user who may list it can: flock(2) asks for no right to write."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        TokenFile(folder / "token").put("a.b.c")
+    finally:
+        os.close(fd)
+    assert (folder / "token").read_text() == "a.b.c\n"
+
+
+def test_a_file_that_cannot_be_put_in_place_leaves_nothing_behind(folder: Path) -> None:
+    (folder / "token").mkdir()
+    with pytest.raises(UnusableError, match="--file"):
+        TokenFile(folder / "token").put("a.b.c")
+    assert [each.name for each in folder.iterdir()] == ["token"]
 
 
 def test_a_link_where_the_file_is_to_be_is_replaced_not_followed(folder: Path) -> None:

@@ -144,6 +144,7 @@ class Stand:
         self.barred: Reason | None = None
         self.signing = Signing(folder / "identity", self.wall)
         self.live: LiveCapabilities
+        self.parts: Parts
         self.exchange: Exchange
         self.api: AgentApi
         self.attestations: Attestations
@@ -161,13 +162,13 @@ class Stand:
             self.metrics.capabilities.set,
         )  # fmt: skip
         await self.live.open()
-        parts = Parts(
+        self.parts = Parts(
             live=self.live, attestations=self.attestations, signer=self.signing,
             ruleset=lambda: self.ruleset, is_revoked=self.is_revoked, record=self.record,
             admits=lambda _: self.barred, metrics=self.metrics, limits=self.limits,
             wall=self.wall, entropy=os.urandom, issuer=DOMAIN,
         )  # fmt: skip
-        self.exchange = Exchange(parts)
+        self.exchange = Exchange(self.parts)
         self.api = AgentApi(self.exchange.routes(), self.limits, self.metrics)
 
     def is_revoked(self, app: str, spiffe_id: str, serial: str) -> bool:

@@ -9,6 +9,7 @@ from msgspec import structs
 from proxy.capabilities.file import CapabilityFile
 from proxy.errors import BindError
 from rules.facts import UNKNOWN_APP, Principal
+from rules.ruleset import Ruleset
 from tests.proxy.capabilities.stand import (
     ADMINS,
     DOCS,
@@ -102,6 +103,53 @@ async def test_a_form_without_a_token_is_malformed(stand: Stand) -> None:
         assert (status, answer["error"]) == (400, "invalid_request")
         status, answer = await stand.ask(path, CODER, token="")
         assert (status, answer["error"]) == (400, "invalid_request")
+
+
+def with_introspects(**audiences: frozenset[str]) -> Ruleset:
+    """Return rules by which these apps introspect these audiences, and `coder` has DOCS."""
+    named = rules(coder=(entry(),), **dict.fromkeys(audiences, ())).apps
+    introspecting = {
+        name: structs.replace(named[name], introspects=each) for name, each in audiences.items()
+    }
+    return Ruleset(1, {**named, **introspecting})
+
+
+async def test_who_the_rules_say_serves_an_audience_is_told_of_its_tokens(stand: Stand) -> None:
+    """RFC 7662, section 4: who may introspect what is authorised."""
+    stand.ruleset = with_introspects(
+        documents=frozenset({DOCS, "urn:x:y"}), helper=frozenset({DOCS}), third=frozenset({SERVED})
+    )
+    token = await stand.token(CODER)
+    for caller in (SERVER, by_lease("documents", "lease-3"), HELPER):
+        assert (await stand.introspect(caller, token))["sub"] == spiffe("coder")
+    for caller in (THIRD, on_plain_port("documents")):
+        assert await stand.introspect(caller, token) == {"active": False}
+    stand.ruleset = with_introspects(documents=frozenset({DOCS + "/"}))
+    assert await stand.introspect(SERVER, token) == {"active": False}
+
+
+async def test_who_was_revoked_is_told_nothing_and_revokes_nothing(stand: Stand) -> None:
+    stand.ruleset = with_introspects(documents=frozenset({DOCS}))
+    token = await stand.token(CODER)
+    assert SERVER.svid is not None
+    for what in ("documents", SERVER.svid.spiffe_id, SERVER.svid.serial):
+        stand.revoked = {what}
+        assert await stand.introspect(SERVER, token) == {"active": False}
+        status, answer = await stand.ask("/revoke", SERVER, token=token)
+        assert (status, answer["error"]) == (400, "unauthorized_client")
+    stand.revoked = set()
+    assert await stand.is_active(token)
+
+
+async def test_who_serves_an_audience_revokes_its_tokens(stand: Stand) -> None:
+    stand.ruleset = with_introspects(documents=frozenset({DOCS}), third=frozenset({"urn:x:y"}))
+    token = await stand.token(CODER)
+    status, answer = await stand.ask("/revoke", THIRD, token=token)
+    assert (status, answer["error"]) == (400, "unauthorized_client")
+    assert await stand.ask("/revoke", on_plain_port("documents"), token=token) != (200, {})
+    assert await stand.is_active(token)
+    assert await stand.ask("/revoke", SERVER, token=token) == (200, {})
+    assert not await stand.is_active(token)
 
 
 @pytest.mark.parametrize("caller", [CODER, HELPER, SERVER, ADMINS])

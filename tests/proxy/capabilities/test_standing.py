@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from proxy.capabilities.standing import may_know
+from proxy.capabilities.standing import Standing
 from rules.facts import Principal
 from rules.ruleset import Requirements
 from tests.proxy.capabilities.stand import (
@@ -49,8 +49,9 @@ async def test_a_token_that_is_forgotten_does_not_stand(stand: Stand) -> None:
 async def test_nobody_without_a_name_is_the_audience(stand: Stand) -> None:
     await stand.token(CODER)
     [token] = stand.exchange.all()
+    tokens = Standing(stand.parts)
     nameless = structs.replace(CODER, principal=Principal(""), svid=None)
     for audience in ("", "coder", "sallyport:app:", "sallyport:app:coder"):
         made = structs.replace(token, audience=audience, parties=())
-        assert not may_know(nameless, made)
-        assert not may_know(on_plain_port("coder"), made)
+        assert not tokens.may_know(nameless, made)
+        assert not tokens.may_know(on_plain_port("coder"), made)

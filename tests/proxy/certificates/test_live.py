@@ -270,3 +270,30 @@ async def test_who_reads_the_file_is_told_once_it_is_there(live: LiveRevocations
     await live.revoke(Kind.APP, "coder")
     assert found[0] == 0
     assert found[1] > 0
+
+
+async def test_many_certificates_are_revoked_in_one_step(live: LiveRevocations) -> None:
+    changes: list[Change] = []
+    live.revocations.on_change(changes.append)
+    await live.revoke_serials({"1": 2000.0, "2": 3000.0}, "changed")
+    await live.revoke_serials({"2": 9000.0}, "again")
+    assert len(changes) == 1
+    assert {each.value: (each.until, each.why) for each in await another(live).read()} == {
+        "1": (2000.0, "changed"), "2": (3000.0, "changed"),
+    }  # fmt: skip
+
+
+async def test_where_there_is_room_for_some_those_are_revoked(live: LiveRevocations) -> None:
+    await live.revoke(Kind.APP, "coder")
+    with pytest.raises(ConfigError, match=r"limits\.revocations"):
+        await live.revoke_serials({"1": 2000.0, "2": 2000.0, "3": 2000.0}, "changed")
+    assert {each.value for each in await another(live).read()} == {"coder", "1", "2"}
+
+
+async def test_many_that_cannot_be_written_are_all_in_force(live: LiveRevocations) -> None:
+    live.path.parent.mkdir(exist_ok=True)
+    live.path.mkdir()
+    with pytest.raises(BindError, match="only until we end"):
+        await live.revoke_serials({"1": 2000.0, "2": 2000.0}, "changed")
+    assert {each.value for each in live.list()} == {"1", "2"}
+    live.path.rmdir()

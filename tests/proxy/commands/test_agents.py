@@ -79,11 +79,36 @@ def run(desk: Desk, *arguments: str) -> Result:
 def test_a_table_says_how_each_agent_stands(served: Desk) -> None:
     found = run(served)
     assert found.exit_code == 0, found.stderr
-    head, box, coder = found.stdout.splitlines()[:3]
-    assert head.split()[-5:] == ["says:", "health", "says:", "version", "says"]
+    head, box, coder, said = found.stdout.splitlines()
+    assert head.split() == ["agent", "app", "state", "level", "attested", "heard"]
     assert box.split() == ["spiffe://desk.example/box", "box", "silent"]
-    for word in ("coder", "valid", "tpm", "12 s ago", "4 s ago", "degraded"):
-        assert word in coder
+    words = ["spiffe://desk.example/coder", "coder", "valid", "tpm", "12", "s", "4", "s"]
+    assert coder.split() == words
+    assert said.startswith("    it says: degraded, ")
+
+
+def test_on_80_columns_no_name_is_broken(served: Desk) -> None:
+    served.env["COLUMNS"] = "80"
+    lines = run(served).stdout.splitlines()
+    assert [max(map(len, lines[:3])) <= 80, lines[2].split()[0]] == [True, VIEWS[1].agent]
+    served.env["COLUMNS"] = "30"
+    assert f"agent     {VIEWS[1].agent}" in run(served).stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("age", "shown"),
+    [
+        (None, ""),
+        (0.2, "0 s"),
+        (119.4, "119 s"),
+        (120.0, "2 min"),
+        (7199.0, "120 min"),
+        (7200.0, "2 h"),
+        (86400.0 * 2, "2 d"),
+    ],
+)
+def test_an_age_is_short(age: float | None, shown: str) -> None:
+    assert cli_agents.ago(age) == shown
 
 
 @pytest.mark.parametrize("arguments", [(), ("--json",)])
@@ -102,6 +127,11 @@ def test_nothing_that_an_agent_says_breaks_the_terminal(
 def test_json_is_what_the_appliance_said(served: Desk) -> None:
     found = json.loads(run(served, "--json").stdout)
     assert msgspec.convert(found, list[AgentView]) == VIEWS
+
+
+def test_where_there_is_no_agent_it_says_so(served: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "VIEWS", [])
+    assert run(served).stdout == "no agent has attested, or sent a heartbeat\n"
 
 
 def test_without_an_appliance_it_says_so(desk: Desk) -> None:

@@ -14,8 +14,6 @@ from typer.testing import CliRunner, Result
 from proxy.capabilities.live import FILE_NAME, LiveCapabilities
 from proxy.capabilities.token import CapabilityToken, digest
 from proxy.commands import capabilities as cli_capabilities
-from proxy.control.capabilities import CapabilityRoutes
-from proxy.control.routes import Routes
 from proxy.limits import Limits
 from tests.proxy.capabilities.stand import Stand as Tokens
 from tests.proxy.capabilities.stand import by_certificate, payload, standing
@@ -53,17 +51,12 @@ def written(desk: Desk, *tokens: CapabilityToken) -> None:
 
 
 @asynccontextmanager
-async def appliance(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Tokens]:
+async def appliance(desk: Desk) -> AsyncIterator[Tokens]:
     """Serve tokens on the control socket."""
     (desk.folder / "tokens").mkdir()
-    async with standing(desk.folder / "tokens") as tokens:
-        routes = CapabilityRoutes(lambda: tokens.exchange, lambda *_, **__: None)
-        others = Routes._methods
-        monkeypatch.setattr(
-            Routes, "_methods", lambda self, asked: routes.methods(asked) or others(self, asked)
-        )
-        async with running(desk):
-            yield tokens
+    async with standing(desk.folder / "tokens") as tokens, running(desk) as stand:
+        stand.exchange = tokens.exchange
+        yield tokens
 
 
 def test_without_an_appliance_the_file_is_read_and_written(desk: Desk) -> None:
@@ -102,8 +95,22 @@ def test_a_file_that_cannot_be_used_is_said(desk: Desk) -> None:
         assert run(desk, *arguments).exit_code == 4
 
 
-async def test_a_running_appliance_is_asked(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with appliance(desk, monkeypatch) as tokens:
+def test_an_id_is_whole_on_80_columns(desk: Desk) -> None:
+    assert run(desk, "list").stdout == "no agent has a capability token\n"
+    unique, far = "0123456789abcdef" * 2, "https://" + "a" * 90 + ".example/"
+    scopes = ("documents:read", "documents:write")
+    written(desk, made(unique, audience=far, scopes=scopes, expires=4102444800))
+    desk.env["COLUMNS"] = "80"
+    assert run(desk, "list").stdout.splitlines() == [
+        "id                                state    app    expires",
+        f"{unique}  current  coder  2100-01-01T00:00:00Z",
+        f"    audience: {far}",
+        "    scopes: documents:read documents:write",
+    ]
+
+
+async def test_a_running_appliance_is_asked(desk: Desk) -> None:
+    async with appliance(desk) as tokens:
         text = await tokens.token(by_certificate("coder"))
         listed = await asyncio.to_thread(run, desk, "list", "--json")
         assert [each["id"] for each in json.loads(listed.stdout)] == [payload(text)["jti"]]

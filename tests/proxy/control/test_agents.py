@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from proxy.agents.state import AgentView, Claimed, State
-from proxy.control.agents import AgentRoutes
+from proxy.control.agents import AgentRoutes, nobody
 from proxy.control.asked import Asked
 from proxy.control.place import Caller
 
@@ -26,7 +26,11 @@ def asked(*path: str) -> Asked:
 
 async def test_agents_are_listed_as_they_are_now() -> None:
     known: list[AgentView] = []
-    routes = AgentRoutes(lambda: tuple(known))
+
+    async def agents() -> tuple[AgentView, ...]:
+        return tuple(known)
+
+    routes = AgentRoutes(agents)
     get = routes.methods(asked("agents"))["GET"]
     assert await get() == ()
     known.append(VIEW)
@@ -35,6 +39,10 @@ async def test_agents_are_listed_as_they_are_now() -> None:
     assert msgspec.convert(shown, AgentView) == VIEW
 
 
+async def test_where_nobody_is_known_the_list_is_empty() -> None:
+    assert await AgentRoutes(nobody).methods(asked("agents"))["GET"]() == ()
+
+
 @pytest.mark.parametrize("path", [(), ("agent",), ("agents", "x")])
 def test_nothing_else_is_answered(path: tuple[str, ...]) -> None:
-    assert AgentRoutes(tuple).methods(asked(*path)) == {}
+    assert AgentRoutes(nobody).methods(asked(*path)) == {}

@@ -8,11 +8,11 @@ import pytest
 
 from proxy.attested.attester import Attester
 from proxy.attested.live import FILE_NAME, LiveAttested
-from proxy.attested.result import Result
 from proxy.control.asked import Asked, Asker, RefusedError
 from proxy.control.attesters import AttesterRoutes, AttesterView, Attesting
 from proxy.control.place import Caller
 from proxy.limits import Limits
+from proxy.verifier.parts import Changed
 from rules.facts import Level
 from tests.proxy.attested.making import NOW, OTHER, Clock, result
 
@@ -26,13 +26,14 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         self.live = LiveAttested(folder / FILE_NAME, Limits(), Clock(), lambda _: None)
         self.lines: list[tuple[str, str, dict[str, object]]] = []
-        self.voided: list[tuple[str, ...]] = []
+        self.voided: list[tuple[str, tuple[str, ...]]] = []
         self.attesting: Attesting | None = Attesting(self.live, self._void)
         self.routes = AttesterRoutes(lambda: self.attesting, self._record)
 
-    async def _void(self, results: tuple[Result, ...], why: str) -> None:
-        assert "admin" in why
-        self.voided.append(tuple(each.id for each in results))
+    async def _void(self, changed: Changed) -> None:
+        assert "admin" in changed.why
+        assert changed.serial == ""
+        self.voided.append((changed.app, tuple(each.id for each in changed.results)))
 
     def _record(self, caller: Asker, target: str, change: str, **said: object) -> None:
         assert caller is CALLER
@@ -70,7 +71,7 @@ async def test_attesters_are_listed_with_what_they_have_proven(desk: Desk) -> No
 async def test_one_is_removed_with_all_that_it_has_proven(desk: Desk) -> None:
     removed = await desk.ask("DELETE", "attesters", NAME)
     assert {each.app for each in removed} == {"coder", "other"}
-    assert desk.voided == [("a",)]
+    assert desk.voided == [("coder", ("a",)), ("other", ())]
     assert [each.id for each in desk.live.attestations.all()] == ["b"]
     assert desk.live.attester(NAME, "coder") is None
     assert {(target, change) for target, change, _ in desk.lines} == {
@@ -81,10 +82,10 @@ async def test_one_is_removed_with_all_that_it_has_proven(desk: Desk) -> None:
         await desk.ask("DELETE", "attesters", NAME)
 
 
-async def test_one_that_has_proven_nothing_is_removed_quietly(desk: Desk) -> None:
+async def test_tokens_outlive_results_so_that_one_that_has_none_is_told_of_too(desk: Desk) -> None:
     desk.live.attestations.void(lambda _: True)
     await desk.ask("DELETE", "attesters", "n")
-    assert desk.voided == []
+    assert desk.voided == [("coder", ())]
 
 
 async def test_where_attesters_cannot_be_known_that_is_said(desk: Desk, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from proxy.doctor.patient import Patient
-from proxy.doctor.rulefiles import confinement, may_write, rule_files, rule_writers
+from proxy.doctor.rulefiles import confinement, may_read, may_write, rule_files, rule_writers
 from tests.proxy.patients import only, patient_in
 
 AGENT = 64054
@@ -126,6 +126,37 @@ def test_groups_of_a_user_count(tmp_path: Path) -> None:
     file.chmod(0o664)
     assert may_write(file, 1)
     assert not may_write(file, AGENT)
+
+
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "may"),
+    [
+        (AGENT, 0, 0o400, True),
+        (AGENT, 0, 0o044, False),
+        (0, 0, 0o644, True),
+        (0, AGENT, 0o640, False),
+        (0, 0, 0o640, False),
+    ],
+)
+def test_who_may_read_follows_owner_group_and_mode(
+    tmp_path: Path, owner: int, group: int, mode: int, *, may: bool
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    os.chown(file, owner, group)
+    file.chmod(mode)
+    assert may_read(file, AGENT) == may
+    assert may_read(file, 0)
+    with pytest.raises(FileNotFoundError):
+        may_read(tmp_path / "none", AGENT)
+
+
+def test_groups_of_a_user_count_for_reading(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    os.chown(file, 0, 1)
+    file.chmod(0o640)
+    assert may_read(file, 1)
 
 
 def test_a_sticky_folder_lets_nobody_replace_a_file(tmp_path: Path) -> None:

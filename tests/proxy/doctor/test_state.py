@@ -138,6 +138,7 @@ def test_a_damaged_database_is_told(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     file = tmp_path / "state" / "sallyport.sqlite"
     assert list(database(patient_in(tmp_path))) == []
+    file.touch(0o600)
     with sqlite3.connect(file) as connection:
         connection.execute("CREATE TABLE token (id TEXT)")
         connection.executemany("INSERT INTO token VALUES (?)", [("x" * 100,)] * 1000)
@@ -152,11 +153,27 @@ def test_a_damaged_database_is_told(tmp_path: Path) -> None:
     assert "file is not a database" in only(database(patient_in(tmp_path))).message
 
 
+@pytest.mark.parametrize("name", ["attested.sqlite", "capabilities.sqlite", "revoked.sqlite"])
+def test_a_database_that_others_may_open_is_told(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "state" / name
+    file.parent.mkdir()
+    sqlite3.connect(file).close()
+    for mode in (0o640, 0o604, 0o660):
+        file.chmod(mode)
+        finding = only(database(patient_in(tmp_path)))
+        assert finding.message == f"others may open {file} (mode {mode:04o}): it is not used"
+        assert (finding.severity, finding.cure) == ("error", f"chmod 0600 {file}")
+    file.chmod(0o600)
+    assert list(database(patient_in(tmp_path))) == []
+
+
 @pytest.mark.parametrize(
     ("name", "cure"),
     [
         ("sallyport.sqlite", "issue the tokens anew"),
         ("revoked.sqlite", "revoke again"),
+        ("attested.sqlite", "attest again"),
+        ("capabilities.sqlite", "exchange again"),
         ("identity/issued.sqlite", "serial number"),
     ],
 )
@@ -164,6 +181,7 @@ def test_every_database_is_looked_at(tmp_path: Path, name: str, cure: str) -> No
     file = tmp_path / "state" / name
     file.parent.mkdir(parents=True)
     file.write_bytes(b"no database" * 100)
+    file.chmod(0o600)
     finding = only(database(patient_in(tmp_path)))
     assert "file is not a database" in finding.message
     assert cure in finding.cure
@@ -175,6 +193,7 @@ def test_a_database_of_another_user_is_told(tmp_path: Path) -> None:
     file = tmp_path / "state" / "revoked.sqlite"
     file.parent.mkdir()
     sqlite3.connect(file).close()
+    file.chmod(0o600)
     os.chown(file, STRANGER, -1)
     assert f"owned by uid {STRANGER}" in only(database(patient_in(tmp_path))).message
 

@@ -16,7 +16,8 @@ from proxy.egress.connection import ClientConnection
 from proxy.egress.tunnel import Tunnel
 from rules.address import parse_address
 from rules.decision import Decision, Reason, Verdict
-from rules.ruleset import AllowRule
+from rules.facts import Level
+from rules.ruleset import AllowRule, Requirements
 from tests.proxy.egress.hellos import client_context, hello
 from tests.proxy.egress.world import (
     LOCAL,
@@ -249,6 +250,19 @@ async def test_a_generation_that_moves_before_the_2xx_is_asked_again(tmp_path: P
         world.use(3, tunnel_to(origin))
         world.names.meanwhile = lambda: world.use(4, tunnel_to(origin))
         await established(world, f"example.com:{origin.port}")
+
+
+async def test_what_must_be_proven_by_now_is_said_of_what_was_dialled_meanwhile(
+    tmp_path: Path,
+) -> None:
+    needed = Requirements(attested=Level.SOFTWARE, max_age_s=300)
+    async with echo().running() as origin, opened(tmp_path, tunnel_to(origin)) as world:
+        guarded = allow(
+            "example.com", ports=[origin.port], addresses=[LOOPBACK], tls=False, require=needed
+        )
+        world.names.meanwhile = lambda: world.use(2, guarded)
+        reply = await world.ask(connect(f"example.com:{origin.port}"))
+        assert (reply.status, reply.field("x-deny-reason")) == (403, "attestation-required")
 
 
 async def test_rules_that_change_before_the_look_up_begins_are_asked_as_well(

@@ -14,10 +14,13 @@ from msgspec import structs
 
 from proxy.egress.connect import ESTABLISHED
 from proxy.egress.connection import ClientConnection
+from proxy.egress.cut import cut
 from proxy.egress.inward import Inward
 from proxy.limits import Limits
 from rules.decision import Decision, Reason, Verdict
+from tests.certs.forgery import Forged
 from tests.internet import need
+from tests.proxy.agent_api.deciding import Deciding
 from tests.proxy.agent_api.endpoints import Endpoints
 from tests.proxy.egress.world import (
     QUICK,
@@ -30,7 +33,7 @@ from tests.proxy.egress.world import (
     settled,
     token_app,
 )
-from tests.proxy.mtls.certified import certified
+from tests.proxy.mtls.certified import Certified, certified
 
 US = "sallyport.internal"
 JSON = "Content-Type: application/json"
@@ -378,6 +381,54 @@ async def test_over_tls_the_key_of_the_client_is_the_binding(tmp_path: Path) -> 
         peer.abort()
         async with asyncio.timeout(10):
             await it.cancelled.wait()
+
+
+@asynccontextmanager
+async def deciding(folder: Path, it: Deciding) -> AsyncIterator[tuple[Certified, Forged]]:
+    """Yield planes whose API revokes who asks before it answers."""
+    async with certified(folder, api=it.api) as world:
+        forged = world.court.forger.good()
+
+        def revoke() -> None:
+            world.court.revoke()
+            cut(world.egress, apps_only=False)
+
+        it.meanwhile = revoke
+        yield world, forged
+
+
+async def test_who_is_revoked_by_what_it_asks_is_told_why_and_no_more(tmp_path: Path) -> None:
+    """Issue 5: a changed PCR voids the certificate that shows it, and the agent is told so."""
+    async with deciding(tmp_path, Deciding()) as (world, forged):
+        peer, other = [await world.connect("proxy_tls", forged) for _ in range(2)]
+        other.send(post("/decide")[:-1])
+        await settled(lambda: len(world.egress.deadlines) == 2)
+        peer.send(post("/decide") * 2)
+        reply = await peer.reply()
+        assert (reply.status, reply.field("connection")) == (403, "close")
+        assert "PCR 16 differs" in msgspec.json.decode(reply.body)["detail"]
+        assert await peer.rest() == b""
+        assert await other.rest() == b""  # cut at once
+        again = await world.connect("proxy_tls", forged)
+        again.send(post("/decide"))
+        assert (await again.reply()).field("x-deny-reason") == "revoked"
+        again.abort()
+
+
+async def test_who_is_revoked_meanwhile_is_given_nothing(tmp_path: Path) -> None:
+    async with deciding(tmp_path, Deciding(200)) as (world, forged):
+        peer = await world.connect("proxy_tls", forged)
+        peer.send(post("/decide"))
+        reply = await peer.reply()
+        assert (reply.status, reply.field("x-deny-reason")) == (403, "revoked")
+        assert await peer.rest() == b""
+
+
+async def test_who_is_revoked_by_another_hears_nothing_more(tmp_path: Path) -> None:
+    async with deciding(tmp_path, Deciding(stays=False)) as (world, forged):
+        peer = await world.connect("proxy_tls", forged)
+        peer.send(post("/decide"))
+        assert await peer.rest() == b""
 
 
 async def test_curl_asks_through_the_proxy(tmp_path: Path) -> None:

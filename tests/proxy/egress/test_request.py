@@ -10,7 +10,8 @@ import pytest
 
 from proxy.egress.connection import ClientConnection
 from rules.decision import Decision, Reason, Verdict
-from rules.ruleset import AllowRule
+from rules.facts import Level
+from rules.ruleset import AllowRule, Requirements
 from tests.proxy.egress.world import LOOPBACK, Origin, basic, get, opened, saying, settled
 from tests.rules.written import allow, deny
 
@@ -234,6 +235,15 @@ async def test_says_that_the_generation_changed(tmp_path: Path) -> None:
         world.names.meanwhile = lambda: world.use(2, changed)
         reply = await world.ask(get(f"example.com:{origin.port}"))
         assert (reply.status, reply.field("x-deny-reason")) == (403, "generation-changed")
+        assert origin.heads == []
+
+
+async def test_says_what_must_be_proven_by_now(tmp_path: Path) -> None:
+    needed = Requirements(attested=Level.SOFTWARE, max_age_s=300)
+    async with Origin().running() as origin, opened(tmp_path, web(origin)) as world:
+        world.names.meanwhile = lambda: world.use(2, web(origin, require=needed))
+        reply = await world.ask(get(f"example.com:{origin.port}"))
+        assert (reply.status, reply.field("x-deny-reason")) == (403, "attestation-required")
         assert origin.heads == []
 
 

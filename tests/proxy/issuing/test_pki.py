@@ -185,7 +185,14 @@ async def test_the_bundle_is_that_of_spiffe_and_of_pem(stand: Served) -> None:
 
 
 async def test_the_keys_of_tokens_verify_what_the_trust_domain_signs(stand: Served) -> None:
-    _, head, content = await fetched(stand, "/jwks.json")
+    """Over HTTPS alone: nothing but TLS vouches for a key that verifies the tokens of others."""
+    assert (await fetched(stand, "/jwks.json"))[0] == 404
+    code, out, err = await run(
+        "curl", "--silent", "--show-error", "--noproxy", "*", "--include", "--cacert",
+        str(stand.office.ca), f"https://localhost:{stand.enroll}/jwks.json",
+    )  # fmt: skip
+    assert code == 0, err
+    head, _, content = out.partition(b"\r\n\r\n")
     assert b"application/jwk-set+json" in head
     now = dt.datetime.now(dt.UTC)
     claims = {"iss": TRUST_DOMAIN, "exp": int(now.timestamp()) + 60}

@@ -11,13 +11,14 @@ import msgspec
 import pytest
 from dns.message import Message
 
-from proxy.attested.binding import of_key
+from proxy.attested.binding import Binding, of_key
 from proxy.attested.result import Result
 from proxy.certificates.read import read_svid
 from proxy.certificates.svid import Svid
 from proxy.egress.connect import ESTABLISHED
-from proxy.egress.cut import cut_lapsed, tell
+from proxy.egress.cut import cut_lapsed, end_lapsed, tell
 from proxy.egress.sweep import sweep, sweep_askers
+from proxy.egress.tunnel import Tunnel
 from rules.facts import Level
 from rules.freshness import thresholds
 from rules.ruleset import App, IdentityLine, Requirements, Ruleset
@@ -56,26 +57,33 @@ def rules(it: Certified, generation: int = 2, require: Requirements = FRESH) -> 
 class Gate:
     """The planes, and what a composition root does with attestations."""
 
-    def __init__(self, it: Certified) -> None:
+    def __init__(self, it: Certified, *, slices: bool = False, cuts: bool = True) -> None:
         self.it = it
+        self.slices = slices
         self.cuts: list[int] = []
+        self.voids: list[bool] = []
         self.made = 0
         it.use(rules(it))
-        it.court.attestations.on_void(self.lapsed)
+        if cuts:
+            it.court.attestations.on_void(self.lapsed)
 
-    def lapsed(self, results: tuple[Result, ...]) -> None:
+    def lapsed(self, results: tuple[Result, ...], *, is_void: bool) -> None:
+        self.voids.append(is_void)
+        if self.slices:
+            work = end_lapsed(self.it.egress, {each.binding for each in results})
+            self.ended = asyncio.get_running_loop().create_task(work)
+            return
         count, evidence = cut_lapsed(self.it.egress, {each.binding for each in results})
         self.cuts.append(count)
         self.told = asyncio.get_running_loop().create_task(tell(evidence))
 
     def attest(self, forged: Forged, token: str = TOKEN, app: str = "coder") -> None:
-        svid = read_svid(forged.ders)
-        assert isinstance(svid, Svid)
         self.made += 1
         now = self.it.court.now()
         digest = hashlib.sha256(token.encode()).hexdigest()
         self.it.court.attestations.add(Result(
-            str(self.made), digest, of_key(svid), app, WHO, Level.SOFTWARE, "ab", now, now + 300
+            str(self.made), digest, binding_of(forged), app, WHO, Level.SOFTWARE, "ab",
+            now, now + 300,
         ))  # fmt: skip
 
     async def client(self, forged: Forged) -> Peer:
@@ -90,6 +98,12 @@ class Gate:
     async def stands(self, peer: Peer) -> bool:
         peer.send(b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n")
         return (await peer.reply()).body == b"ok"
+
+
+def binding_of(forged: Forged) -> Binding:
+    svid = read_svid(forged.ders)
+    assert isinstance(svid, Svid)
+    return of_key(svid)
 
 
 async def is_reset(peer: Peer) -> bool:
@@ -249,7 +263,7 @@ async def test_what_is_being_looked_up_goes_on_while_it_is_proven(
             assert await peer.head() == ESTABLISHED
         else:
             reply = await peer.reply()
-            reason = None if happens == "attests anew" else "generation-changed"
+            reason = None if happens == "attests anew" else "attestation-required"
             assert reply.field("x-deny-reason") == reason
         it.names.meanwhile = lambda: None
         peer.abort()
@@ -315,3 +329,54 @@ async def _cold(kind: str, peer: Peer) -> Message:
         return await asked(peer, message.to_wire())
     peer.send(post(message.to_wire()))
     return over_doh(await peer.reply())
+
+
+async def test_what_has_expired_is_ended_a_little_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are served meanwhile; what ends by itself is left alone."""
+    monkeypatch.setattr("proxy.egress.cut.SLICE_S", 0.0)  # one flow at a time
+    async with certified(tmp_path) as it:
+        gate, forged, other = Gate(it, slices=True), it.court.forger.good(), it.court.forger.good()
+        gate.attest(forged)
+        peers = [await gate.tunnel(forged) for _ in range(3)]
+        it.court.ahead_s = 100
+        gate.attest(other, "x")
+        fresh = await gate.tunnel(other)
+        it.court.pass_s(201)
+        assert gate.voids == [False]
+        assert it.parts.metrics.tunnels.value == 4  # not in one go
+        for _ in range(20):  # turns of the loop, until the first was met
+            await asyncio.sleep(0)
+            if it.parts.metrics.tunnels.value == 3:
+                break
+        lost = next(
+            each
+            for each in it.egress.deadlines.present()
+            if isinstance(each, Tunnel) and each.asker.bindings[0] != binding_of(other)
+        )
+        lost.end()
+        assert await gate.ended == 2
+        for each in peers:
+            assert await is_reset(each)
+        assert await gate.stands(fresh)
+        fresh.abort()
+
+
+async def test_what_has_expired_is_all_ended_within_the_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever others want of the loop: after `LAPSE_S` what is left goes in one go."""
+    monkeypatch.setattr("proxy.egress.cut.SLICE_S", 0.0)
+    monkeypatch.setattr("proxy.egress.cut.LAPSE_S", 0.0)
+    async with certified(tmp_path) as it:
+        gate, forged = Gate(it, slices=True), it.court.forger.good()
+        gate.attest(forged)
+        peers = [await gate.tunnel(forged) for _ in range(3)]
+        it.court.pass_s(301)
+        assert it.parts.metrics.tunnels.value == 3
+        await asyncio.sleep(0)
+        assert it.parts.metrics.tunnels.value == 0
+        assert await gate.ended == 3
+        for each in peers:
+            assert await is_reset(each)

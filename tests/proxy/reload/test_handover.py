@@ -65,6 +65,7 @@ APPS = [
         capabilities=(
             Capability("f:1", "https://api.example/", frozenset({"read"}), 60, frozenset({"me"})),
         ),
+        introspects=frozenset({"https://api.example/", "urn:x:y"}),
         max_ages_s=(60, 300),
     ),
     app(

@@ -18,6 +18,7 @@ from rules.match import index_rules
 from rules.ruleset import App, Ruleset
 from tests.certs.forgery import WHO
 from tests.internet import need
+from tests.proxy.agent_api.deciding import Deciding
 from tests.proxy.agent_api.endpoints import Endpoints
 from tests.proxy.mtls.certified import certified
 from tests.proxy.resolver.doh_stand import (
@@ -328,3 +329,25 @@ async def test_curl_asks_the_listener(tmp_path: Path, version: str) -> None:
 async def test_without_an_api_there_is_none(tmp_path: Path) -> None:
     async with served(NOWHERE, tmp_path) as it, http1(it) as asker:
         assert (await asker.ask(get("/openapi.json"))).status == 404
+
+
+@VERSIONS
+@pytest.mark.parametrize(("status", "text"), [(403, "PCR 16 differs"), (200, "was revoked")])
+async def test_who_is_revoked_by_what_it_asks_is_told_why(
+    tmp_path: Path, alpn: str, status: int, text: str
+) -> None:
+    """Issue 5: a changed PCR voids the certificate that shows it, and the agent is told so.
+
+    What it would have been given is for nobody any more.
+    """
+    it = Deciding(status)
+    async with certified(tmp_path, api=it.api) as world:
+        it.meanwhile = world.court.revoke
+        context = world.context(world.court.forger.good(), alpn)
+        base = f"https://localhost:{world.ports['doh']}"
+        async with httpx.AsyncClient(
+            http2=alpn == "h2", verify=context, trust_env=False, base_url=base
+        ) as asker:
+            reply = await asker.post("/decide")
+            assert reply.status_code == 403
+            assert text in reply.text

@@ -222,4 +222,5 @@ async def test_a_query_with_padding_has_a_padded_reply(tmp_path: Path) -> None:
         answer = talk.answer(read_doh("GET", b"localhost", target, (), None), b"")
         assert isinstance(answer, Miss)
         message = await talk.finish(answer)
+    assert isinstance(message, Message)
     assert len(message.octets) == 468

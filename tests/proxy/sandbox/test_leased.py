@@ -149,11 +149,12 @@ async def test_a_token_of_another_app_is_in_conflict_with_the_lease(tmp_path: Pa
 async def test_a_lapse_cuts_the_tunnel_and_empties_the_warm_cache(tmp_path: Path) -> None:
     async with leased(tmp_path) as box:
         court, told = box.it.court, []
-        court.attestations.on_void(
-            lambda results: told.append(
-                cut_lapsed(box.it.egress, {each.binding for each in results})
-            )
-        )
+
+        def lapsed(results: tuple[Result, ...], *, is_void: bool) -> None:
+            assert not is_void
+            told.append(cut_lapsed(box.it.egress, {each.binding for each in results}))
+
+        court.attestations.on_void(lapsed)
         box.attest()
         for _ in range(3):
             assert (await box.asks()).answer

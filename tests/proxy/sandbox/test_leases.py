@@ -31,6 +31,16 @@ def test_a_lease_has_its_listeners_until_it_ends() -> None:
     assert (held.get("a"), held.end("a"), held.all()) == (None, None, (OTHER,))
 
 
+def test_who_wants_to_know_hears_of_each_end_once() -> None:
+    held, ended = leases(), list[tuple[str, int]]()
+    held.grant(CODER, named(CODER))
+    before = held.epoch
+    held.on_end(lambda lease: ended.append((lease.id, held.epoch)))
+    for _ in range(2):
+        held.end("a")
+    assert ended == [("a", before + 1)]
+
+
 def test_an_id_in_use_and_anothers_listener_are_refused() -> None:
     held = leases()
     held.grant(CODER, named(CODER))

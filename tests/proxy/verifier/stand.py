@@ -29,7 +29,6 @@ from proxy.agent_api.issuing import EvidenceVerifier
 from proxy.attested.attester import Attester
 from proxy.attested.binding import Binding, Kind, of_key
 from proxy.attested.live import FILE_NAME, LiveAttested
-from proxy.attested.result import Result
 from proxy.certificates.revoked import Revocations
 from proxy.certificates.svid import Svid
 from proxy.channel import Challenge, Challenged, SignedClaims, Verified, Verify
@@ -39,7 +38,7 @@ from proxy.issuing.evidence import challenged, verified
 from proxy.limits import Limits
 from proxy.metrics import Metrics
 from proxy.sandbox.lease import Lease, Measured
-from proxy.verifier.parts import Parts
+from proxy.verifier.parts import Changed, Parts
 from proxy.verifier.verifier import Verifier
 from rules.decision import Reason, Verdict
 from rules.facts import Evidence, Principal
@@ -94,6 +93,7 @@ class Issuer:
         self.roots: tuple[bytes, ...] = ()
         self.meanwhile: Callable[[str], object] = lambda _: None
         self.problem = ""
+        self.is_gone = False
         self.signed: list[tuple[dict[str, Any], str]] = []
         self._wall = wall
 
@@ -113,6 +113,8 @@ class Issuer:
     ) -> Verified:
         assert app
         self.meanwhile("verify")
+        if self.is_gone:
+            return Verified(1, problem="the issuer ended; try again", unanswered=True)
         try:
             return verified(Verify(1, kind, message, key, signature, quote, dict(pcrs)))
         except CertsError as error:
@@ -123,6 +125,8 @@ class Issuer:
     ) -> Challenged:
         assert app
         self.meanwhile("challenge")
+        if self.is_gone:
+            return Challenged(1, problem="the issuer ended; try again", unanswered=True)
         try:
             now = dt.datetime.now(dt.UTC)  # the vendor's certificates are of this moment
             return challenged(Challenge(1, certificates, ak, secret), self.roots, now)
@@ -166,7 +170,7 @@ class Stand:
         self.drawn: list[bytes] = []
         self.barred: Reason | None = None
         self.is_unwritable = False
-        self.voided: list[tuple[tuple[str, ...], str]] = []
+        self.changed: list[Changed] = []
         self.ruleset = Ruleset(1, {})
         self.use(app("coder"), app("other"))
         parts = Parts(
@@ -196,6 +200,11 @@ class Stand:
         self.api = AgentApi(Verifier(parts).routes(), self.limits, self.metrics)
 
     @property
+    def voided(self) -> list[tuple[tuple[str, ...], str]]:
+        """What of each change was void with it, and why."""
+        return [(tuple(each.id for each in told.results), told.why) for told in self.changed]
+
+    @property
     def changes(self) -> list[tuple[str, str]]:
         return [(each.app, each.change) for each in self.lines]
 
@@ -210,14 +219,20 @@ class Stand:
         self.drawn.append(os.urandom(octets))
         return self.drawn[-1]
 
-    async def _void(self, results: tuple[Result, ...], why: str) -> None:
-        self.voided.append((tuple(each.id for each in results), why))
+    async def _void(self, changed: Changed) -> None:
+        self.changed.append(changed)
         if self.is_unwritable:
             raise BindError("in force, and not on the disk")
 
-    async def ask(self, caller: Caller, path: str, content: object) -> Said:
+    async def ask(
+        self,
+        caller: Caller,
+        path: str,
+        content: object,
+        stay: Callable[[], object] = lambda: None,
+    ) -> Said:
         octets = content if isinstance(content, bytes) else json.dumps(content).encode()
-        answer = await self.api.answer(Asked("POST", path, caller, JSON, octets))
+        answer = await self.api.answer(Asked("POST", path, caller, JSON, octets, stay=stay))
         return Said(answer.status, json.loads(answer.content), dict(answer.fields))
 
     def agent(self, app_name: str = "coder", key: str = "aa", **svid: Any) -> "Agent":

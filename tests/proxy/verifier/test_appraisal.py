@@ -1,5 +1,8 @@
 """Evidence held against the TPM that was enrolled, the lease, and the rules."""
 
+import asyncio
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -7,7 +10,9 @@ from msgspec import structs
 from msgspec.structs import replace
 
 from proxy.attested.binding import message
+from rules.decision import Verdict
 from rules.facts import Principal
+from tests.proxy.issuing.stand import until
 from tests.proxy.verifier.stand import (
     LAUNCHED,
     PCRS,
@@ -17,6 +22,8 @@ from tests.proxy.verifier.stand import (
     standing,
     unb64,
 )
+from tests.proxy.workload.stand import SILENT
+from tests.proxy.workload.stand import standing as issuing
 
 
 async def test_a_tpm_is_attested_with_what_it_measured(stand: Stand) -> None:
@@ -176,3 +183,43 @@ async def test_an_ak_under_another_name_proves_nothing(stand: Stand) -> None:
     evidence = thief.quote(await agent.nonce(), attester=agent.name)
     said = await agent.attest(evidence)
     assert (said.status, said["detail"]) == (403, "the quote is of another AK")
+
+
+@pytest.mark.parametrize("kind", ["software", "tpm"])
+async def test_evidence_that_nobody_looked_at_voids_nothing(stand: Stand, kind: str) -> None:
+    """An issuer that has ended, or is full, says nothing of who attests."""
+    agent = stand.agent()
+    agent.enrolled()
+    await agent.attested()
+    given = await agent.nonce()
+    evidence = agent.software(given) if kind == "software" else agent.quote(given)
+    stand.issuer.is_gone = True
+    said = await agent.attest(evidence)
+    assert (said.status, said["reason"]) == (503, "internal-error")
+    assert said["detail"] == "the issuer ended; try again"
+    assert said.fields[b"retry-after"] == b"1"
+    assert len(agent.results) == 1
+    assert stand.count(kind, "unavailable") == 1
+    assert stand.lines[-1].verdict is Verdict.FAIL
+
+
+async def test_an_issuer_that_is_killed_meanwhile_voids_nothing(stand: Stand) -> None:
+    agent = stand.agent()
+    await agent.attested()
+    async with issuing(module=SILENT) as issuer:
+        stand.ask_issuer(issuer.workload.evidence)
+        given = await agent.nonce()  # nonces are its own, too
+        evidence = agent.software(given)
+        asking = asyncio.create_task(agent.attest(evidence))
+        await until(lambda: len(issuer.workload.evidence.questions) == 1)
+        await until(lambda: issuer.workload._issuer.pid > 0)
+        os.kill(issuer.workload._issuer.pid, signal.SIGKILL)
+        said = await asking
+    assert (said.status, said["reason"]) == (503, "internal-error")
+    assert "the issuer ended" in said["detail"]
+    assert len(agent.results) == 1
+
+
+async def test_who_is_to_enrol_is_told_how(stand: Stand) -> None:
+    said = await stand.agent().quoted()
+    assert said["how"] == "`sallyport attest --tpm TCTI` enrols it, or POST /attest/enrol"

@@ -253,3 +253,12 @@ async def test_a_real_tpm_enrols_attests_and_is_found_changed(stand: Stand, tpm:
     assert refused.status == 403
     assert "PCR 16" in refused["detail"]
     assert host.agent.results == []
+
+
+async def test_an_ek_that_nobody_looked_at_is_no_failure(stand: Stand) -> None:
+    agent, vendor = stand.agent(), Vendor()
+    stand.issuer.is_gone = True
+    said = await agent.ask("/attest/enrol", sent(agent, vendor))
+    assert (said.status, said["reason"]) == (503, "internal-error")
+    assert said.fields[b"retry-after"] == b"1"
+    assert stand.lines[-1].detail["outcome"] == "unavailable"

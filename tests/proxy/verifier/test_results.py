@@ -171,3 +171,16 @@ async def test_a_table_that_fills_up_in_flight_takes_from_no_other(tmp_path: Pat
         said = await agent.attest(agent.software(given))
         assert (said.status, said["reason"]) == (503, "capacity")
         assert stand.live.attestations.all() == (others,)
+
+
+async def test_a_result_ends_with_the_certificate_that_it_is_bound_to(stand: Stand) -> None:
+    agent = stand.agent(not_after=int(stand.clock.now) + 100)
+    said = await agent.attested()
+    assert said["expires_in"] == 100
+    claims, _ = stand.issuer.signed[-1]
+    assert claims["exp"] - claims["iat"] == 100
+    stand.clock.now += 99
+    assert stand.live.attestations.of(agent.binding, "coder") != ()
+    stand.clock.now += 1
+    assert stand.live.attestations.of(agent.binding, "coder") == ()
+    assert stand.live.attestations.find(said["token"]) is None

@@ -1,10 +1,12 @@
 """What fails ends what its binding has; what shows a change ends all that the attester has."""
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from msgspec import structs
 
+from rules.decision import Verdict
 from tests.proxy.issuing.stand import until
 from tests.proxy.verifier.stand import (
     LAUNCHED,
@@ -45,6 +47,20 @@ async def test_a_changed_pcr_voids_all_that_the_attester_has_proven(stand: Stand
     assert set(voided) == ids
     assert "PCR 7" in why
     assert stand.count("tpm", "changed") == 1
+
+
+async def test_each_result_that_is_void_has_a_line_of_its_own(stand: Stand) -> None:
+    """A refusal may fold with others: what it voided is told apart from it."""
+    agent = stand.agent()
+    agent.enrolled()
+    ids = {(await agent.quoted())["id"] for _ in range(2)}  # the first makes way for the second
+    await agent.quoted(pcrs={**PCRS, "7": "cc" * 32})
+    lines = [each for each in stand.lines if each.change == "attestation-void"]
+    assert {each.detail["id"] for each in lines} == ids
+    assert {each.verdict for each in lines} == {Verdict.ALLOW}
+    assert [each.verdict for each in stand.lines if each.change == "attest-refused"] == [
+        Verdict.DENY
+    ]
 
 
 async def test_another_digest_voids_what_the_lease_has(stand: Stand) -> None:
@@ -101,3 +117,46 @@ async def test_who_hangs_up_is_voided_all_the_same(stand: Stand) -> None:
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
     await until(lambda: len(stand.voided) == 1)
+
+
+async def test_a_change_is_acted_on_when_no_result_stands_any_more(stand: Stand) -> None:
+    """threats.md, "Identity": a changed PCR voids certificates and tokens.
+
+    So it does a moment after the last result has expired.
+    """
+    agent = stand.agent()
+    agent.enrolled()
+    assert (await agent.quoted()).status == 200
+    stand.clock.now += 301
+    stand.live.attestations.look(stand.clock.now)
+    said = await agent.quoted(pcrs={**PCRS, "7": "cc" * 32})
+    assert said.status == 403
+    [changed] = stand.changed
+    svid = agent.caller.svid
+    assert svid is not None
+    assert changed.results == ()
+    assert (changed.app, changed.attester) == ("coder", agent.name)
+    assert (changed.serial, changed.until) == (svid.serial, svid.not_after)
+    assert "PCR 7" in changed.why
+
+
+async def test_a_change_in_a_lease_has_no_certificate(stand: Stand) -> None:
+    box = stand.leased()
+    stand.use(app("coder", launched=(structs.replace(LAUNCHED, file="44" * 32),)))
+    sent = {"nonce": (await box.nonce())["nonce"], "evidence": "launched"}
+    assert (await box.attest(sent)).status == 403
+    [changed] = stand.changed
+    assert (changed.attester, changed.serial, changed.until) == ("lease-1", "", 0)
+
+
+async def test_who_shows_a_change_is_answered_and_who_fails_is_as_all(stand: Stand) -> None:
+    """His certificate is revoked by it: the connection lasts until he was told why."""
+    agent = stand.agent()
+    agent.enrolled()
+    bad = agent.quote(await agent.nonce(), {**PCRS, "7": "cc" * 32})
+    failing = agent.software(await agent.nonce(), signature=b64(b"\x30\x00"))
+    stays: list[str] = []
+    for kind, sent in (("failed", failing), ("changed", bad)):
+        said = await stand.ask(agent.caller, "/attest", sent, partial(stays.append, kind))
+        assert said.status == 403
+    assert stays == ["changed"]

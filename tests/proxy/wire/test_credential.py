@@ -1,12 +1,23 @@
 """Basic and Bearer: what is read, and what is nobody's credential."""
 
+import datetime as dt
 from base64 import b64encode
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from certs.signed_claims import sign_claims
+from certs.spiffe import MOST_ID_OCTETS, MOST_TRUST_DOMAIN_OCTETS
+from proxy.attested.binding import NONCE_OCTETS, Binding, Kind
+from proxy.attested.result import Result
+from proxy.flow import new_id
+from proxy.limits import Limits
+from proxy.proven import is_result
+from proxy.verifier.claims import claims_of
 from proxy.wire.credential import CREDENTIAL_OCTETS, Credential, read_credential
+from rules.facts import Level
 
 
 def basic(text: str) -> bytes:
@@ -64,6 +75,31 @@ def test_reads_bearer(scheme: bytes) -> None:
 )
 def test_anything_else_is_nobodys_credential(value: bytes) -> None:
     assert read_credential(value) is None
+
+
+def test_the_largest_result_that_we_issue_can_be_presented() -> None:
+    """All PCRs, the longest SPIFFE ID and trust domain, and claims that JSON writes at length."""
+    binding = Binding(Kind.KEY, "aa" * 32)
+    domain = "x" * MOST_TRUST_DOMAIN_OCTETS
+    spiffe_id = f"spiffe://{domain}/".ljust(MOST_ID_OCTETS, "y")
+    now = dt.datetime(2026, 5, 6, tzinfo=dt.UTC)
+    at = now.timestamp()
+    made = Result(
+        new_id(at, bytes(10)), "", binding, "coder", spiffe_id, Level.TPM, "000b" + "ab" * 32,
+        at, at + 300, "dd" * 32, "ee" * 20,
+    )  # fmt: skip
+    pcrs = {"pcr": {str(index): "ab" * 32 for index in range(24)}}
+    claimed = {"agent_hash": "\1" * 128, "version": "\1" * 64}
+    claims = claims_of(made, domain, bytes(NONCE_OCTETS), pcrs, claimed)
+    key = ec.generate_private_key(ec.SECP256R1())
+    thumbprint = "k" * 43  # RFC 7638: base64url of SHA-256
+    value = b"Bearer " + sign_claims(claims, "eat+jwt", now, thumbprint, key).encode()
+    assert CREDENTIAL_OCTETS - 100 < len(value) <= CREDENTIAL_OCTETS
+    found = read_credential(value)
+    assert found is not None
+    assert is_result(found)
+    rest = b":method:path:scheme:authorityauthorizationcontent-typePOST/tokenhttpshost:8443text"
+    assert len(value) + len(rest) < Limits().doh_head_octets < Limits().head_octets
 
 
 def test_no_repr_shows_the_secret() -> None:

@@ -63,9 +63,9 @@ async def test_only_so_many_are_at_the_issuer_at_once() -> None:
         await asyncio.sleep(0)
         assert len(stand.workload.evidence.questions) == 5
         assert await asked(stand, 2) == 2
-        waiting[0].cancel()
-        await asyncio.gather(waiting[0], return_exceptions=True)
-        assert await asked(stand, 3) == 3  # who has gone makes room
+        stand.workload.evidence.questions.answered(SignedClaims(1, "one"))
+        assert await waiting[0] == SignedClaims(1, "one")
+        assert await asked(stand, 3) == 3
         waiting[4].cancel()
         await asyncio.gather(waiting[4], return_exceptions=True)
         await stand.agents[0].ask(do="die")
@@ -80,11 +80,31 @@ async def test_one_whose_asker_has_gone_is_not_sent() -> None:
         await asyncio.sleep(0)
         gone.cancel()
         await asyncio.gather(gone, return_exceptions=True)
-        first.cancel()
-        await asyncio.gather(first, return_exceptions=True)
+        stand.workload.evidence.questions.answered(SignedClaims(1, "one"))
+        assert await first == SignedClaims(1, "one")
         assert await asked(stand, 2) == 2
-        last.cancel()
-        await asyncio.gather(last, return_exceptions=True)
+        stand.workload.evidence.questions.answered(SignedClaims(3, "three"))
+        assert await last == SignedClaims(3, "three")
+
+
+async def test_who_asks_and_goes_makes_no_room_at_the_issuer() -> None:
+    """It works on what it has: else one app, asking and going, keeps it from all others."""
+    async with standing(limits=Limits(issuer_questions_at_once=1)) as stand:
+        await mute(stand)
+        questions = stand.workload.evidence.questions
+        for _ in range(4):
+            gone = asyncio.ensure_future(signed(stand, "greedy"))
+            await until(lambda: len(questions) == 1)
+            await asked(stand, 1)
+            gone.cancel()
+            await asyncio.gather(gone, return_exceptions=True)
+        other = asyncio.ensure_future(signed(stand, "other"))
+        await until(lambda: len(questions) == 1)
+        assert await asked(stand, 1) == 1
+        questions.answered(SignedClaims(1, "late"))
+        assert await asked(stand, 2) == 2
+        questions.answered(SignedClaims(5, "five"))
+        assert await other == SignedClaims(5, "five")
 
 
 async def test_no_more_than_so_many_wait_of_an_app_and_at_all() -> None:
@@ -110,7 +130,8 @@ async def test_an_issuer_that_does_not_answer_is_not_waited_for() -> None:
 
 
 async def test_what_the_issuer_did_not_live_to_answer_has_failed_and_is_asked_again() -> None:
-    async with standing(limits=Limits(issuer_restart_s=0.01)) as stand:
+    limits = Limits(issuer_restart_s=0.01, issuer_questions_at_once=1)
+    async with standing(limits=limits) as stand:
         await mute(stand)
         waiting = asyncio.ensure_future(signed(stand))
         await until(lambda: len(stand.workload.evidence.questions) == 1)

@@ -1,6 +1,6 @@
-"""How fast each app may ask: a burst at once, then one more every few moments (GCRA, ITU-T I.371).
+"""How fast each app may ask: a burst at once, then one more every few moments.
 
-Of each app one number is kept: when its bucket will be full again.
+It is the GCRA of ITU-T I.371.  Of each app one number is kept: when its bucket will be full again.
 """
 
 
