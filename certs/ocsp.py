@@ -68,6 +68,8 @@ def _read(request: bytes) -> OCSPRequest | None:
     # RuntimeError: more than one request in it, which the library does not read
     except (ValueError, UnsupportedAlgorithm, RuntimeError, *_EXTENSIONS):
         return None
+    if asked.serial_number < 0:  # RFC 5280, section 4.1.2.2: no certificate has such a one
+        return None
     for each in extensions:
         if isinstance(each.value, x509.OCSPNonce):
             # RFC 9654, section 2.1: other lengths MUST be refused as malformedRequest

@@ -122,6 +122,18 @@ def test_any_octets_are_malformed(world: World, octets: bytes) -> None:
     assert answer(octets, world.signers, "good", NOW) == MALFORMED
 
 
+def test_a_negative_serial_is_malformed(world: World) -> None:
+    """RFC 5280, section 4.1.2.2: no certificate has one; DER says its sign in one bit."""
+    request = world.ask(b"nonce")
+    serial = serial_of(request)
+    assert serial is not None
+    octets = serial.to_bytes(serial.bit_length() // 8 + 1)
+    at = request.index(bytes((2, len(octets))) + octets) + 2
+    negative = bytearray(request)
+    negative[at] |= 0x80
+    assert answer(bytes(negative), world.signers, "good", NOW) == MALFORMED
+
+
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_request_with_a_changed_octet_never_makes_another_certificate_good(
