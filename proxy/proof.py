@@ -7,7 +7,7 @@ no lease outlives the appliance.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from msgspec import Struct
@@ -20,6 +20,7 @@ from proxy.agents.beating import Parts as AgentParts
 from proxy.attested.binding import Binding
 from proxy.attested.binding import Kind as BindingKind
 from proxy.audit import Audit
+from proxy.audit_line import rfc3339
 from proxy.capabilities.exchange import Exchange
 from proxy.capabilities.live import FILE_NAME, LiveCapabilities
 from proxy.capabilities.parts import Parts as ExchangeParts
@@ -120,11 +121,13 @@ class Proof:
         why = changed.why
         self.exchange.void(changed.results, why)
         self.exchange.void_attester(changed.app, changed.attester, why)
+        serials = self._serials(changed)
         try:
-            await self._revocations.revoke_serials(self._serials(changed), why)
+            await self._revocations.revoke_serials(serials, why)
         except ConfigError as error:  # no room: what is proven is void all the same
             logger.error("%s: certificates are not revoked: %s", why, error)  # noqa: TRY400 - for the operator
         finally:
+            self._tell_revoked(changed, serials)
             await self.exchange.settled()
 
     def is_revoked(self, app: str, spiffe_id: str, serial: str) -> bool:
@@ -159,6 +162,16 @@ class Proof:
             logger.error("%d certificates stay: limits.revocations_by_evidence", len(new) - room)
         return {serial: wanted[serial] for serial in new[:room]}
 
+    def _tell_revoked(self, changed: Changed, serials: Iterable[str]) -> None:
+        """Tell audit of certificates that are revoked now, whether the disk knows or not."""
+        for serial in serials:
+            known = self._revocations.revocations.get(Kind.SERIAL, serial)
+            if known is not None:
+                detail = {"kind": known.kind, "why": known.why, "revoked_at": rfc3339(known.at)}
+                self._telling.record(
+                    changed.app, "revoked", Verdict.ALLOW, Reason.LOCAL, serial, detail
+                )
+
     def _counted(self, tokens: int) -> None:
         """Take how many capability tokens stand, each second."""
         self._ground.metrics.capabilities.set(tokens)
@@ -176,7 +189,7 @@ class Proof:
             self._telling.record(
                 each.app, VOID, Verdict.ALLOW, Reason.LOCAL,
                 each.spiffe_id or f"{binding.kind} {binding.value}",
-                {"id": each.id, "level": level_name(each.level), "why": "its lease has ended"},
+                {"result": each.id, "level": level_name(each.level), "why": "its lease has ended"},
             )  # fmt: skip
         self.exchange.void_binding(binding)
 

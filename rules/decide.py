@@ -7,7 +7,9 @@ obligations; what nothing allows is denied.  `decide` is total: it returns for e
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 
-from rules.address import Address, embedded, is_this_host, special_purpose
+from msgspec.structs import replace
+
+from rules.address import Address, embedded, is_this_host
 from rules.decision import (
     Decision,
     Obligation,
@@ -37,15 +39,15 @@ from rules.match import (
     RuleIndex,
     index_app,
     is_selective,
+    names_host,
 )
 from rules.name import DomainName
 from rules.path import readings
-from rules.pattern import PatternKind
 from rules.required import Lack, lack, total
 from rules.rtype import AAAA, A
 from rules.ruleset import AllowRule, App, DenyRule
 from rules.special import special_use
-from rules.zones import Zones, is_private, zones_of
+from rules.zones import Zones, zones_of
 
 _ALLOW, _DENY = Verdict.ALLOW, Verdict.DENY
 _LOCAL = Decision(_ALLOW, Reason.LOCAL)
@@ -182,15 +184,17 @@ def _request(app: AppIndex, facts: Request, zones: Zones) -> Decision:
     if refusal is not None:
         return refusal
     levels = _allows(app, facts.host)
-    for level in levels:
-        rules = _fitting(level, facts)
-        if rules:
-            unmet = _unmet(app.app, rules, facts.principal)
-            if unmet is not None:
-                return Decision(_DENY, unmet.reason, rules[0].id, text=unmet.text)
-            obligations = (*_resolve(facts.host, rules), *_upgrade(app, rules))
-            return Decision(_ALLOW, Reason.RULE, rules[0].id, obligations)
-    return Decision(_DENY, _missing(levels, facts))
+    rules = _deciding(levels, facts)
+    if not rules:
+        return Decision(_DENY, _missing(levels, facts))
+    others = readings(facts.path)[1:] if app.selective else ()
+    read_so = [rule for path in others for rule in _deciding(levels, replace(facts, path=path))]
+    # What other readings of the path require is required, too: a server may read `//a` as `/a`.
+    unmet = _unmet(app.app, [*rules, *read_so], facts.principal)
+    if unmet is not None:
+        return Decision(_DENY, unmet.reason, rules[0].id, text=unmet.text)
+    obligations = (*_resolve(facts.host, rules), *_upgrade(app, rules))
+    return Decision(_ALLOW, Reason.RULE, rules[0].id, obligations)
 
 
 def _refusal(app: AppIndex, facts: Connect | Request, zones: Zones) -> Decision | None:
@@ -223,15 +227,6 @@ def _covers(rule: DenyRule, facts: Connect | Request) -> bool:
     """Return whether the deny is about the port, and the host where the level does not say."""
     is_port = rule.ports is None or facts.port in rule.ports
     return is_port and (rule.addresses is None or names_host(rule, facts.host))
-
-
-def names_host(rule: DenyRule, host: DomainName | Address | None) -> bool:
-    """Return whether the deny's host is this one; no pattern but `*` matches a literal."""
-    if rule.patterns is None:
-        return True
-    if isinstance(host, str):
-        return any(pattern.matches(host) for pattern in rule.patterns)
-    return any(pattern.kind is PatternKind.EVERY for pattern in rule.patterns)
 
 
 def _has_method(rule: AllowRule | DenyRule, method: str | None) -> bool:
@@ -316,6 +311,14 @@ def _missing(levels: Levels[AllowRule], facts: Connect | Request) -> Reason:
     return Reason.PATH_NOT_ALLOWED if is_method else Reason.METHOD_NOT_ALLOWED
 
 
+def _deciding(levels: Levels[AllowRule], facts: Request) -> Sequence[AllowRule]:
+    for level in levels:
+        rules = _fitting(level, facts)
+        if rules:
+            return rules
+    return ()
+
+
 def _fitting(level: Level[AllowRule], facts: Request) -> Sequence[AllowRule]:
     """Return the most specific allows of the level that fit the request; equal ones together."""
     if not level.selective:
@@ -348,7 +351,7 @@ def _endpoint(app: AppIndex, facts: Endpoint, zones: Zones) -> Decision:
     levels = _allows(app, facts.name if facts.name is not None else facts.address)
     for level in levels:
         rules = [rule for rule in level.origins if _reaches(rule, facts)]
-        if rules and (_is_fit(facts, zones) or _is_listed(facts.address, rules)):
+        if rules and (_needs_no_list(facts, zones) or _is_listed(facts.address, rules)):
             return Decision(_ALLOW, Reason.RULE, rules[0].id)
         if rules:
             return Decision(_DENY, Reason.ADDRESS_NOT_ALLOWED, rules[0].id)
@@ -381,15 +384,9 @@ def _reaches(rule: AllowRule, facts: Endpoint) -> bool:
     return is_port and (facts.name is None or rtype in rule.types)
 
 
-def _is_fit(facts: Endpoint, zones: Zones) -> bool:
-    """Return whether the address needs no `addresses`: literal, public, or private in a zone."""
-    if facts.name is None:
-        return True
-    if facts.own_interface:
-        return False
-    if special_purpose(facts.address) is not None:
-        return is_private(facts.address) and zones.apex(facts.name) is not None
-    return all(special_purpose(one) is None for one in embedded(facts.address))
+def _needs_no_list(facts: Endpoint, zones: Zones) -> bool:
+    name, is_own = facts.name, facts.own_interface
+    return name is None or (not is_own and zones.may_have(name, facts.address))
 
 
 def _is_listed(address: Address, rules: Iterable[AllowRule]) -> bool:

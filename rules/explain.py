@@ -12,11 +12,18 @@ from msgspec.structs import replace
 
 from rules.address import Address, embedded, special_purpose
 from rules.attestable import lacking
-from rules.decide import decide, names_host
+from rules.decide import decide
 from rules.decision import Decision, FileCertificate, Reason, UpgradeTls, Verdict, upgraded_port
 from rules.facts import Connect, Endpoint, Evidence, Facts, Level, Principal, Question, Request
 from rules.freshness import just_made, thresholds
-from rules.match import AppIndex, RuleIndex, is_of_origins, is_of_questions, is_selective
+from rules.match import (
+    AppIndex,
+    RuleIndex,
+    is_of_origins,
+    is_of_questions,
+    is_selective,
+    names_host,
+)
 from rules.name import DomainName
 from rules.path import readings
 from rules.required import describe, describe_proven, total
@@ -117,7 +124,8 @@ def _proof(app: AppIndex, facts: Facts, decision: Decision) -> str:
         rules = [rule for rule in rules if not is_selective(rule)]
     required = describe(total([app.app.require, *[rule.require for rule in rules]]))
     if not required:
-        return ""
+        is_unmet = decision.reason in {Reason.ATTESTATION_REQUIRED, Reason.MTLS_REQUIRED}
+        return "; a rule of another reading of the path requires it" if is_unmet else ""
     who = facts.principal
     said = f": {decision.text}" if decision.reason is Reason.ATTESTATION_REQUIRED else ""
     shown = ", ".join(who.evidence) or "nothing"

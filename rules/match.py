@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from rules.address import Address, Network
-from rules.name import ROOT
+from rules.name import ROOT, DomainName
 from rules.path import PathIndex
 from rules.pattern import HostPattern, PatternKind
 from rules.rtype import AAAA, A
@@ -226,6 +226,15 @@ def is_of_origins(rule: AllowRule | DenyRule) -> bool:
     if isinstance(rule, AllowRule):
         return not rule.patterns or not ADDRESS_TYPES.isdisjoint(rule.types)
     return rule.types is None
+
+
+def names_host(rule: DenyRule, host: DomainName | Address | None) -> bool:
+    """Return whether the deny's host is this one; no pattern but `*` matches a literal."""
+    if rule.patterns is None:
+        return True
+    if isinstance(host, str):
+        return any(pattern.matches(host) for pattern in rule.patterns)
+    return any(pattern.kind is PatternKind.EVERY for pattern in rule.patterns)
 
 
 class _Hosts[R: AllowRule | DenyRule]:

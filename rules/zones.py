@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from rules.address import Address, Network, parse_network
+from rules.address import Address, Network, embedded, parse_network, special_purpose
 from rules.match import RuleIndex
 from rules.name import DomainName, ancestors, is_below
 from rules.special import is_always_local
@@ -53,6 +53,12 @@ class Zones(Struct, frozen=True):
         if apex is None or is_always_local(name):
             return False
         return via is None or self.apex(via) == apex
+
+    def may_have(self, name: DomainName, address: Address) -> bool:
+        """Return whether `name` may stand for `address` unlisted: it is public, or a zone's own."""
+        if special_purpose(address) is not None:
+            return is_private(address) and self.apex(name) is not None
+        return all(special_purpose(one) is None for one in embedded(address))
 
 
 NO_ZONES = Zones()

@@ -25,7 +25,7 @@ class Told:
         """Tell of a new token."""
         self._parts.metrics.capability_exchanges.add("granted")
         detail = {
-            "id": token.id,
+            "token": token.id,
             "scope": " ".join(token.scopes),
             "sub": token.subject.name,
             "actors": [each.name for each in token.parties[1:]],

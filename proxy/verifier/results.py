@@ -94,7 +94,7 @@ class Results:
 
     def _record(self, who: Attesting, result: Result, claimed: Mapping[str, str]) -> None:
         detail = {
-            "id": result.id,
+            "result": result.id,
             "level": level_name(result.level),
             "binding": f"{result.binding.kind} {result.binding.value}",
             "attester": result.attester,

@@ -67,7 +67,7 @@ class Voiding:
         parts = self._parts
         for each in voided:
             target = each.spiffe_id or f"{each.binding.kind} {each.binding.value}"
-            detail = {"id": each.id, "level": level_name(each.level), "why": why}
+            detail = {"result": each.id, "level": level_name(each.level), "why": why}
             # It was done: a refusal would fold with others, and its id be lost.
             parts.record(each.app, VOID, Verdict.ALLOW, Reason.LOCAL, target, detail)
         # All of it is in force whatever the disk says: the problems of its files are shown.

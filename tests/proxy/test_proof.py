@@ -144,6 +144,10 @@ async def test_a_change_voids_tokens_and_certificates_and_nothing_of_others() ->
         assert {each.why for each in case.revoked.values()} == {WHY}
         on_disk = await RevocationFile(case.identities.revocations.path, Limits()).read()
         assert {each.value for each in on_disk} == {"1", "2", "3"}
+        lines = await case.lines("revoked")
+        assert {(each["target"], each["kind"], each["why"]) for each in lines} == {
+            (serial, "serial", WHY) for serial in "123"
+        }
 
 
 async def test_a_change_counts_without_a_result_and_revokes_nothing_twice() -> None:
@@ -196,6 +200,7 @@ async def test_where_there_is_no_room_at_all_what_is_proven_is_void_all_the_same
         await case.proof.void(Changed((), "coder", AK, WHY, "3", int(time.time()) + 100))
         assert (case.void, case.revoked) == ({"its"}, {})
         assert "limits.revocations" in caplog.text
+        assert await case.lines("revoked") == []
 
 
 async def test_what_is_not_on_the_disk_is_in_force_and_said() -> None:
@@ -206,6 +211,7 @@ async def test_what_is_not_on_the_disk_is_in_force_and_said() -> None:
         with pytest.raises(BindError):
             await case.proof.void(Changed(results, "coder", AK, WHY))
         assert (case.void, set(case.revoked)) == ({"its"}, {"1", "2"})
+        assert len(await case.lines("revoked")) == 2
         case.identities.revocations.path.rmdir()
 
 
@@ -230,6 +236,7 @@ async def test_what_is_bound_to_a_lease_ends_with_it() -> None:
         assert case.void == {"leased"}
         [line] = await case.lines("attestation-void")
         assert (line["target"], line["why"]) == ("lease lease-1", "its lease has ended")
+        assert line["result"] == "a"
 
 
 async def test_no_token_of_a_lease_outlives_the_appliance() -> None:
@@ -301,6 +308,7 @@ async def test_an_agent_attests_and_the_line_of_it_is_written() -> None:
         assert (line["app"], line["target"], line["plane"]) == (
             "coder", "spiffe://sallyport.internal/coder", "control",
         )  # fmt: skip
+        assert line["result"] == said["id"] != line["id"]  # which is of the line itself
         assert said["token"] not in str(line)
 
 

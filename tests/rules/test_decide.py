@@ -1020,3 +1020,27 @@ def test_a_literal_is_upgraded_too() -> None:
     rules = index(allow(addresses=["192.0.2.0/24"], ports=[80], upgrade=UPGRADE))
     assert obligations(rules, request("192.0.2.1", port=80)) == (UPGRADE,)
     assert decide(rules, endpoint(None, "192.0.2.1", 443, asked=80)).verdict is ALLOW
+
+
+@pytest.mark.parametrize("path", ["//secret/x", "/secret%2Fx", "/%2Fsecret//x"])
+def test_what_a_path_requires_holds_where_the_server_may_read_another_one_as_it(path: str) -> None:
+    """The attack "dot segments and encoded slashes in paths": of what must be proven, too."""
+    rules = index(
+        allow("a.org", id="read", ports=[80]),
+        allow("a.org", id="secret", ports=[80], paths=["/secret/**"], require=ATTESTED),
+    )
+    fact = request("a.org", path, port=80, who=PROVEN)
+    assert outcome(decide(rules, fact)) == (DENY, Reason.ATTESTATION_REQUIRED, "read")
+    proven = attested((Level.SOFTWARE, 300))
+    assert decide(rules, request("a.org", path, port=80, who=proven)).rule == "read"
+    assert decide(rules, request("a.org", "//x", port=80, who=PROVEN)).verdict is ALLOW
+
+
+def test_what_a_path_of_a_nearer_host_requires_holds_for_its_other_spellings() -> None:
+    rules = index(
+        allow("*.org", id="wide", ports=[80]),
+        allow("a.org", id="secret", ports=[80], paths=["/secret/**"], require=ATTESTED),
+    )
+    for path in ("//secret/x", "/secret%2Fx"):
+        fact = request("a.org", path, port=80, who=PROVEN)
+        assert outcome(decide(rules, fact)) == (DENY, Reason.ATTESTATION_REQUIRED, "wide")

@@ -362,6 +362,15 @@ def test_says_nothing_of_proof_where_none_is_asked_for() -> None:
     assert "required: mtls" in last_words(rules, request("a.org", "/x"))
 
 
+def test_says_that_another_reading_of_the_path_requires_it() -> None:
+    rules = index(
+        allow("a.org", id="all", ports=[80]),
+        allow("a.org", id="some", ports=[80], paths=["/x/**"], require=TPM),
+    )
+    said = last_words(rules, request("a.org", "//x/y", port=80))
+    assert said.endswith("is required; a rule of another reading of the path requires it")
+
+
 def test_one_may_assume_an_attestation_of_this_moment() -> None:
     rules = app(
         allow("a.org", require=TPM), require=Requirements(attested=Level.SOFTWARE, max_age_s=300)

@@ -16,6 +16,7 @@ from rules.match import (
     index_rules,
     index_steps,
     is_selective,
+    names_host,
 )
 from rules.name import ROOT, parse
 from rules.rtype import TXT
@@ -73,6 +74,17 @@ def test_every_is_the_last_of_all_levels_of_a_deny() -> None:
     assert ids(denies.levels("a.org")) == [["exact"], ["every"]]
     assert ids(denies.levels("org")) == [["every"]]
     assert ids(denies.above("org")) == [["every"]]
+
+
+def test_a_deny_names_its_hosts_and_a_literal_where_it_names_all() -> None:
+    literal = ip_address("8.8.8.8")
+    assert names_host(deny(), parse("a.org"))
+    assert names_host(deny(), literal)
+    assert names_host(deny("*.org"), parse("a.org"))
+    assert not names_host(deny("*.org"), parse("a.net"))
+    assert not names_host(deny("*.org"), literal)
+    assert names_host(deny("*"), literal)
+    assert names_host(deny("*"), None)
 
 
 def test_a_deny_without_host_is_of_every_host() -> None:

@@ -39,6 +39,24 @@ def test_without_zones_no_name_is_in_one() -> None:
     assert not NO_ZONES.has_below(parse("example"))
 
 
+@pytest.mark.parametrize(
+    ("address", "inside", "outside"),
+    [
+        ("8.8.8.8", True, True),
+        ("10.1.2.3", True, False),
+        ("127.0.0.1", False, False),
+        ("64:ff9b::8.8.8.8", True, True),
+        ("64:ff9b::10.1.2.3", False, False),
+    ],
+)
+def test_a_name_may_have_a_private_address_in_a_zone_alone(
+    address: str, inside: bool, outside: bool
+) -> None:
+    of = ip_address(address)
+    assert ZONES.may_have(parse("db.corp.example"), of) is inside
+    assert ZONES.may_have(parse("example.net"), of) is outside
+
+
 def test_knows_the_names_above_a_zone() -> None:
     assert ZONES.has_below(parse("example"))
     assert ZONES.has_below(CORP)  # the lab's zone is below it

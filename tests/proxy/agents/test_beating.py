@@ -255,6 +255,19 @@ async def test_who_attests_while_there_is_no_room_is_not_shown() -> None:
     assert stand.metrics.bounds.value("agents") == 1
 
 
+async def test_who_attested_and_is_void_before_anybody_looks_is_shown() -> None:
+    stand = Stand()
+    stand.attestations.on_void(stand.agents.met)
+    for name in "ab":
+        stand.attest(by_key(name))
+    stand.revoked = {svid("a").serial}
+    stand.attestations.void(lambda _: True)
+    assert [(each.agent, each.state, each.level) for each in await stand.all()] == [
+        (svid("a").spiffe_id, State.REVOKED, None),
+        (svid("b").spiffe_id, State.SILENT, None),
+    ]
+
+
 async def test_states_and_the_share_that_is_attested_are_measured() -> None:
     stand = Stand()
     page = stand.metrics.render().decode()

@@ -28,7 +28,7 @@ async def test_an_exchange_has_a_line_with_what_was_granted(stand: Stand) -> Non
     assert stand.lines == [
         {
             "app": "coder", "change": "exchanged", "verdict": Verdict.ALLOW, "reason": Reason.RULE,
-            "target": DOCS, "id": payload(token)["jti"], "scope": "documents:read",
+            "target": DOCS, "token": payload(token)["jti"], "scope": "documents:read",
             "sub": spiffe("coder"), "actors": [], "level": "software",
             "expires": int(stand.now) + 60, "granted_by": "rules.yaml:7", "result": "1",
             "parent": "", "listener": "127.0.0.1:8443",

@@ -56,7 +56,7 @@ async def test_each_result_that_is_void_has_a_line_of_its_own(stand: Stand) -> N
     ids = {(await agent.quoted())["id"] for _ in range(2)}  # the first makes way for the second
     await agent.quoted(pcrs={**PCRS, "7": "cc" * 32})
     lines = [each for each in stand.lines if each.change == "attestation-void"]
-    assert {each.detail["id"] for each in lines} == ids
+    assert {each.detail["result"] for each in lines} == ids
     assert {each.verdict for each in lines} == {Verdict.ALLOW}
     assert [each.verdict for each in stand.lines if each.change == "attest-refused"] == [
         Verdict.DENY
