@@ -7,34 +7,29 @@ something count for less is on the disk before it is answered.  While the file c
 """
 
 import asyncio
-import contextlib
 import importlib
-import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, override
 
 from proxy.attested.attester import Attester
 from proxy.attested.binding import Kind
 from proxy.attested.known import Attestations
 from proxy.attested.result import Result
-from proxy.errors import BindError
+from proxy.database.lazy import LazyFile
 from proxy.limits import Limits
 
 if TYPE_CHECKING:
     from proxy.attested.file import AttestedFile
 
-logger = logging.getLogger(__name__)
-
 FILE_NAME = "attested.sqlite"
 """In the folder of state."""
 
 TICK_S: Final = 0.5  # what has expired opens nothing for longer; `proxy.egress.cut` adds 0.4 s
-RETRY_S: Final = 10.0  # between tries to open a file that could not be used
 DROP_S: Final = 600.0  # between looks at what has expired
 
 
-class LiveAttested:
+class LiveAttested(LazyFile["AttestedFile"]):
     """Keeps `attestations`, the enrolled attesters and the file at `path` the same.
 
     For the loop's thread only.  `wall` returns Unix time in seconds; `hit_bound` is called with the
@@ -48,60 +43,13 @@ class LiveAttested:
         wall: Callable[[], float],
         hit_bound: Callable[[str], object],
     ) -> None:
+        super().__init__(path, wall, TICK_S)
         self.attestations = Attestations(limits, wall, hit_bound)
-        self.path = path
-        self.now = wall
         self._limits = limits
         self._hit_bound = hit_bound
         self._attesters: dict[tuple[str, str], Attester] = {}
-        self._file: AttestedFile | None = None
-        self._failed: str | None = None
-        self._opening = asyncio.Lock()
-        self._retry_at = 0.0
         self._drop_at = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._retrying: asyncio.Task[None] | None = None
         self.attestations.on_void(self._drop)
-
-    @property
-    def problem(self) -> str | None:
-        """What is wrong with the file, and what to do; None while it can be used."""
-        return self._failed if self._file is None else self._file.behind.problem
-
-    @property
-    def is_full(self) -> bool:
-        """Whether nothing more may be kept until something was written."""
-        return self._file is not None and self._file.behind.is_full
-
-    async def open(self) -> None:
-        """Read the file where there is one, and look at `attestations` each second from now on.
-
-        What is wrong with it stands in `problem`.
-        """
-        if self.path.exists(follow_symlinks=False):
-            await self._try()
-        self._tick()
-
-    async def close(self) -> None:
-        """Write what waits, and close the file."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._retrying is not None:
-            await asyncio.gather(self._retrying, return_exceptions=True)
-        if self._file is not None:
-            await self._file.behind.close()
-
-    async def ready(self) -> None:
-        """Open the file where that was not needed yet.
-
-        Raises:
-            BindError: it cannot be used, or not be written just now.
-        """
-        if self._file is None and self._failed is None:
-            # SQLite costs a megabyte and a half: where nobody attests it is never loaded.
-            await self._open()
-        if self.problem is not None:
-            raise BindError(self.problem)
 
     def keep(self, result: Result) -> bool:
         """Let `result` count from now on; return False where there is no room for it.
@@ -113,15 +61,6 @@ class LiveAttested:
         if self._file is not None:
             self._file.keep(result)
         return True
-
-    async def settled(self) -> None:
-        """Return once everything that was changed is on the disk.
-
-        Raises:
-            BindError: it cannot be written; what was changed is in force, and written later.
-        """
-        if self._file is not None:
-            await self._file.behind.settled()
 
     def attester(self, name: str, app: str) -> Attester | None:
         """Return the AK of a Name that was enrolled for `app`."""
@@ -184,45 +123,23 @@ class LiveAttested:
             if now < each.expires and not self.attestations.holds(each):
                 self._file.drop(each)
 
-    def _tick(self) -> None:
-        now = self.now()
+    @override
+    def _look(self, now: float) -> None:
         self.attestations.look(now)
-        if self._failed is not None and not now < self._retry_at <= now + RETRY_S:
-            self._retry_at = now + RETRY_S
-            self._retrying = asyncio.get_running_loop().create_task(self._try())
         if self._file is not None and not now < self._drop_at <= now + DROP_S:
             self._drop_at = now + DROP_S
             self._file.drop_expired(now)
-        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
-    async def _try(self) -> None:
-        with contextlib.suppress(BindError):
-            await self._open()
-
-    async def _open(self) -> None:
-        async with self._opening:
-            if self._file is not None:
-                return
-            # Loading it takes longer than a query may wait.
-            module = await asyncio.to_thread(importlib.import_module, "proxy.attested.file")
-            file: AttestedFile = module.AttestedFile(self.path, self._limits)
-            try:
-                stored = await file.open(self.now())
-            except BindError as error:
-                self._fail(str(error))
-                raise
-            if self._failed is not None:
-                logger.warning("%s can be used again", self.path)
-            self._failed, self._file = None, file
+    @override
+    async def _load(self) -> "AttestedFile":
+        # Loading it takes longer than a query may wait.
+        module = await asyncio.to_thread(importlib.import_module, "proxy.attested.file")
+        file: AttestedFile = module.AttestedFile(self.path, self._limits)
+        stored = await file.open(self.now())
         for result in stored.results:
             if result.binding.kind is Kind.LEASE:  # none outlives the appliance that granted it
                 file.drop(result)
             else:
                 self.attestations.add(result)
         self._attesters = {(each.name, each.app): each for each in stored.attesters}
-
-    def _fail(self, problem: str) -> None:
-        if self._failed != problem:
-            logger.error("%s", problem)
-        self._failed = problem
-        self._retry_at = self.now() + RETRY_S
+        return file

@@ -13,6 +13,7 @@ from proxy.attested.attester import Attester
 from proxy.attested.binding import Binding, Kind
 from proxy.attested.file import AttestedFile
 from proxy.attested.live import FILE_NAME, LiveAttested
+from proxy.database.lazy import RETRY_S
 from proxy.errors import BindError
 from proxy.limits import Limits
 from rules.facts import Level
@@ -134,7 +135,7 @@ async def test_a_damaged_file_is_said_and_not_believed(
         assert path.read_bytes() == b"\0" * 4096
         path.write_bytes(good)  # restored
         assert stand.live.problem is not None
-        stand.clock.now += live.RETRY_S
+        stand.clock.now += RETRY_S
         await until(lambda: stand.live.problem is None)
         assert stand.held == ["a"]
 
