@@ -159,18 +159,22 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     attestations_per_app: int = 2048  # half of them: no app's share is another's
     attestations_replaced: int = 8  # of a binding, app and level; as nonces of a binding
     attestation_nonces: int = 4096  # outstanding; a minute of what `attestation_burst` gives
+    attestation_nonces_per_app: int = 2048  # half of them; as attestations_per_app
     attestation_nonces_per_binding: int = 8  # as many attempts of one client at once
     attestation_nonce_s: float = 60.0  # RFC 8555's nonces live an hour, Keylime's quotes 60 s
     attestation_burst: int = 1000  # of an app at once, nonces and evidence each; as `svids`
+    attestation_shares: int = 8  # one client has an eighth of its app's; as attestations_replaced
     attestation_every_s: float = 0.05  # until one more; 1,000 agents every 4 min are 4.2 a second
     attesters: int = 1024  # AKs that are enrolled; as many as tokens
     attesters_per_app: int = 512  # half of them
+    attesters_per_tpm: int = 4  # AKs of one EK for an app; one in use, and those before it
     attester_challenges: int = 64  # of an enrolment, outstanding; as issuer_signatures
     attester_challenge_s: float = 300.0  # to activate a credential; SPIRE's tpm plugins set none
     attested_queue: int = 4096  # rows not yet on disk, then nothing is attested; as issued_queue
     # capability tokens
     capabilities: int = 4096  # not expired; four of each of 1,000 agents, 2 KiB each
     capabilities_per_app: int = 1024  # a quarter of them: no app's share is another's
+    capabilities_per_binding: int = 128  # an eighth of an app's: one agent is not all of them
     capability_parties: int = 5  # of a chain: who is acted for, and four actors
     # evidence
     audit_queue_octets: int = 16777216  # lines not yet on disk

@@ -130,6 +130,15 @@ class Proof:
             self._tell_revoked(changed, serials)
             await self.exchange.settled()
 
+    async def failed(self, binding: Binding, why: str) -> None:
+        """Void the capability tokens of a binding whose evidence failed.
+
+        Raises:
+            BindError: it is in force, and not on the disk: that is tried again.
+        """
+        if self.exchange.void_binding(binding, why):
+            await self.exchange.settled()
+
     def is_revoked(self, app: str, spiffe_id: str, serial: str) -> bool:
         """Return whether an app, its SPIFFE ID or the certificate of a serial counts for nothing.
 
@@ -236,6 +245,7 @@ class Proof:
             record=self._telling.record,
             admits=self._telling.admits,
             void=self.void,
+            failed=self.failed,
             metrics=ground.metrics,
             limits=ground.settings.limits,
             wall=ground.clock.wall,

@@ -18,12 +18,19 @@ class Earlier:
     """Holds `limits.attestations_replaced` for each binding, app and level: the oldest goes.
 
     In all it holds no more than `limits.attestations`: who has none is then given no room.
-    `hit_bound` is called with the name of a limit that was met.
+    `hit_bound` is called with the name of a limit that was met, `forgotten` with each that is no
+    more held, or never was.
     """
 
-    def __init__(self, limits: Limits, hit_bound: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        hit_bound: Callable[[str], object],
+        forgotten: Callable[[Result], object],
+    ) -> None:
         self._limits = limits
         self._hit_bound = hit_bound
+        self._forgotten = forgotten
         self._by_token: dict[str, Result] = {}
         self._slots: dict[_Slot, dict[str, Result]] = {}  # by the digest of the token, oldest first
 
@@ -43,12 +50,15 @@ class Earlier:
             if held >= getattr(self._limits, limit):
                 self._hit_bound(limit)
                 if not own:
+                    self._forgotten(result)
                     return
                 self._forget(next(iter(own.values())))
                 break
         if now < result.expires:
             self._by_token[result.token_sha256] = result
             self._slots.setdefault(_slot(result), {})[result.token_sha256] = result
+        else:
+            self._forgotten(result)
 
     def find(self, token_sha256: str) -> Result | None:
         """Return the result of the token of that digest, if it has expired or not."""
@@ -75,6 +85,7 @@ class Earlier:
         del own[result.token_sha256]
         if not own:
             del self._slots[_slot(result)]
+        self._forgotten(result)
 
 
 def _slot(result: Result) -> _Slot:

@@ -5,20 +5,19 @@ takes its place.  All times are Unix time in seconds.
 """
 
 import heapq
+import time
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from math import inf
 from typing import Final, Protocol
 
+from proxy.attested.ages import Ages
 from proxy.attested.binding import Binding
 from proxy.attested.earlier import Earlier
 from proxy.attested.result import Result
 from proxy.limits import Limits
 from rules.facts import Attestation, Level
 from rules.freshness import within
-
-SKEW_S: Final = 60.0
-"""A result from further in the future than this does not count: the clock was set back."""
 
 _SLACK = 64
 
@@ -39,11 +38,16 @@ class Attestations:
     """Every result that stands; ask it from the loop's thread only.
 
     `epoch` changes with every answer of `of` that does: who keeps an answer asks again when it
-    has changed.  `hit_bound` is called with the name of a limit that was met.
+    has changed.  `hit_bound` is called with the name of a limit that was met.  `clock` returns
+    monotonic time in seconds: a `wall` clock that is set back lets no result live longer.
     """
 
     def __init__(
-        self, limits: Limits, wall: Callable[[], float], hit_bound: Callable[[str], object]
+        self,
+        limits: Limits,
+        wall: Callable[[], float],
+        hit_bound: Callable[[str], object],
+        clock: Callable[[], float] = time.monotonic,  # noqa: TID251 - tests give another
     ) -> None:
         self.epoch = 0
         self.now = wall
@@ -53,7 +57,8 @@ class Attestations:
         self._held: dict[Binding, dict[tuple[str, Level], Result]] = {}
         self._by_token: dict[str, Result] = {}
         self._by_app: dict[str, dict[str, Result]] = {}  # by id, the oldest first
-        self._earlier = Earlier(limits, hit_bound)
+        self._ages = Ages(wall, clock)
+        self._earlier = Earlier(limits, hit_bound, self._ages.forget)
         self._answers: dict[Holder, tuple[Attestation, ...]] = {}
         self._heap: list[tuple[float, int, Holder]] = []  # when an answer may change by itself
         self._due: dict[Holder, float] = {}
@@ -98,13 +103,13 @@ class Attestations:
         """
         digest = sha256(token.encode("utf-8", "replace")).hexdigest()
         result = self._by_token.get(digest) or self._earlier.find(digest)
-        return result if result is not None and _counts(result, self.now()) else None
+        return result if result is not None and self._ages.counts(result, self.now()) else None
 
     def current(self, binding: Binding) -> tuple[Result, ...]:
         """Return the results that stand for `binding`, whichever app it was then."""
         now = self.now()
         held = self._held.get(binding, {}).values()
-        return tuple(each for each in held if _counts(each, now))
+        return tuple(each for each in held if self._ages.counts(each, now))
 
     def all(self) -> tuple[Result, ...]:
         """Return every result that is held."""
@@ -121,17 +126,23 @@ class Attestations:
     def add(self, result: Result) -> bool:
         """Hold `result` in place of one of the same level; return whether there was room.
 
-        At a bound the app's own oldest goes, and it is counted.
+        At a bound the app's own oldest goes, and it is counted.  Where what stands was made of
+        younger evidence it goes on: `result` is then one of those that were replaced.
         """
         now = self.now()
-        gone: list[Result] = []
-        replaced = self._held.get(result.binding, {}).get((result.app, result.level))
-        if replaced is not None:
-            self._forget(replaced)
-            self._earlier.add(replaced, now)
+        gone: tuple[Result, ...] = ()
+        self._ages.begin(result)
+        standing = self._held.get(result.binding, {}).get((result.app, result.level))
+        if standing is None:
+            gone = self._made_way(result.app)
+        elif self._ages.counts(standing, now) and self._ages.is_fresher(standing, result):
+            self._earlier.add(result, now)
+            return True
         else:
-            gone.extend(self._made_way(result.app))
+            self._take(standing)
+            self._earlier.add(standing, now)
         if len(self) >= self._limits.attestations:
+            self._ages.forget(result)
             return False
         self._held.setdefault(result.binding, {})[result.app, result.level] = result
         self._by_token[result.token_sha256] = result
@@ -167,7 +178,7 @@ class Attestations:
             self._heap = [(at, n, each) for n, (each, at) in enumerate(self._due.items())]
             heapq.heapify(self._heap)
 
-    def _made_way(self, app: str) -> list[Result]:
+    def _made_way(self, app: str) -> tuple[Result, ...]:
         """Forget the app's own oldest where there is no room for another."""
         own = self._by_app.get(app, {})
         for limit, held in (("attestations_per_app", len(own)), ("attestations", len(self))):
@@ -176,13 +187,17 @@ class Attestations:
                 if own:
                     oldest = next(iter(own.values()))
                     self._forget(oldest)
-                    return [oldest]
-        return []
+                    return (oldest,)
+        return ()
 
     def _holders(self) -> tuple[Holder, ...]:
         return tuple(map(_holder, self.all()))
 
     def _forget(self, result: Result) -> None:
+        self._take(result)
+        self._ages.forget(result)
+
+    def _take(self, result: Result) -> None:
         held, own = self._held[result.binding], self._by_app[result.app]
         del held[result.app, result.level], self._by_token[result.token_sha256], own[result.id]
         if not held:
@@ -201,14 +216,14 @@ class Attestations:
         """Answer anew for `holders`, and tell of what counts for less, `gone` among it."""
         less = {each.id: each for each in gone}
         is_changed = False
-        if now < self._looked:  # the clock was set back: any answer may be another
+        if self._ages.was_set_back(now) or now < self._looked:  # any answer may be another
             holders = (*holders, *self._holders())
         self._looked = now
         for holder in dict.fromkeys(holders):
             before = self._answers.pop(holder, _NOTHING)
             held = self._of(holder)
             for each in held:
-                if now >= each.expires:
+                if self._ages.has_expired(each, now):
                     self._forget(each)
                     less[each.id] = each
             answer = self._answer(holder, now)
@@ -231,7 +246,7 @@ class Attestations:
             return
         self._answers[holder] = answer
         thresholds = self._thresholds.get(holder[1], ())
-        due = min(_next(each, thresholds, now) for each in held)
+        due = min(self._ages.changes(each, thresholds, now) for each in held)
         if due < self._due.get(holder, inf):
             self._due[holder] = due
             self._pushed += 1
@@ -245,8 +260,8 @@ class Attestations:
         thresholds = self._thresholds.get(holder[1], ())
         found = []
         for result in self._of(holder):
-            if _counts(result, now):
-                within_s = within(max(0.0, now - result.at), thresholds)
+            if self._ages.counts(result, now):
+                within_s = within(max(0.0, self._ages.age_s(result, now)), thresholds)
                 if within_s is not None:
                     found.append(Attestation(result.level, within_s))
         return tuple(sorted(found, key=lambda each: -each.level))
@@ -254,16 +269,6 @@ class Attestations:
 
 def _holder(result: Result) -> Holder:
     return result.binding, result.app
-
-
-def _counts(result: Result, now: float) -> bool:
-    return result.at - SKEW_S <= now < result.expires
-
-
-def _next(result: Result, thresholds: tuple[int, ...], now: float) -> float:
-    """Return when what is said of `result` changes next."""
-    moments = (result.at - SKEW_S, *(result.at + each for each in thresholds), result.expires)
-    return min((each for each in moments if each >= now), default=result.expires)
 
 
 def _is_worse(

@@ -58,8 +58,8 @@ class LiveAttested(LazyFile["AttestedFile"]):
         """
         if not self.attestations.add(result):
             return False
-        if self._file is not None:
-            self._file.keep(result)
+        if self._file is not None and self.attestations.holds(result):
+            self._file.keep(result)  # else what stands was made of younger evidence
         return True
 
     def attester(self, name: str, app: str) -> Attester | None:
@@ -73,10 +73,11 @@ class LiveAttested(LazyFile["AttestedFile"]):
     def enrol(self, attester: Attester) -> bool:
         """Know an attester from now on; return False where there is no room for it.
 
-        At a bound the app's own that was used longest ago goes, and it is counted.
+        At a bound the app's own that was used longest ago goes, that of the same TPM where it has
+        `limits.attesters_per_tpm`, and it is counted.
         """
         key = attester.name, attester.app
-        if key not in self._attesters and not self._make_way(attester.app):
+        if key not in self._attesters and not self._make_way(attester):
             return False
         self.note(attester)
         return True
@@ -93,20 +94,28 @@ class LiveAttested(LazyFile["AttestedFile"]):
         self._forget(found)
         return found
 
-    def _make_way(self, app: str) -> bool:
-        own = [each for each in self._attesters.values() if each.app == app]
-        limits = self._limits
-        for limit, is_met in (
-            ("attesters_per_app", len(own) >= limits.attesters_per_app),
-            ("attesters", len(self._attesters) >= limits.attesters),
+    def _make_way(self, attester: Attester) -> bool:
+        own = [each for each in self._attesters.values() if each.app == attester.app]
+        of_tpm = [each for each in own if each.ek_sha256 == attester.ek_sha256]
+        for limit, held, goes in (
+            ("attesters_per_tpm", len(of_tpm), of_tpm),
+            ("attesters_per_app", len(own), own),
+            ("attesters", len(self._attesters), own),
         ):
-            if is_met:
+            if held >= getattr(self._limits, limit):
                 self._hit_bound(limit)
-                if not own:
+                if not goes:
                     return False
-                self._forget((min(own, key=lambda each: (each.used_at, each.enrolled_at)),))
+                self._forget((min(goes, key=lambda each: (each.used_at, each.enrolled_at)),))
                 return True
         return True
+
+    def of_tpm(self, name: str, app: str) -> frozenset[str]:
+        """Return the Names of all AKs of `app` in the TPM of that one; of none it is itself."""
+        known = self.attester(name, app)
+        of_app = (each for each in self._attesters.values() if each.app == app)
+        same = (each for each in of_app if known and each.ek_sha256 == known.ek_sha256)
+        return frozenset({name, *(each.name for each in same)})
 
     def _forget(self, attesters: tuple[Attester, ...]) -> None:
         for each in attesters:

@@ -32,15 +32,19 @@ class Claimed(Struct, frozen=True, omit_defaults=True):
 
 
 class Attested(Struct, frozen=True):
-    """An attestation result, as POST /attest answers it; times in seconds."""
+    """An attestation result, as POST /attest answers it; times in whole seconds.
+
+    Another is due in `renew_in`; 0: the appliance does not say.
+    """
 
     token: str
-    expires_in: float
+    expires_in: int
     level: str | int
     id: str
     token_type: str = "N_A"  # noqa: S105 - RFC 8693, section 2.2.1
     binding: str = ""
-    attested_at: float | str = 0
+    attested_at: int = 0
+    renew_in: int = 0
 
     @override
     def __repr__(self) -> str:
@@ -52,7 +56,7 @@ class Capability(Struct, frozen=True):
     """A capability token, as POST /token answers it (RFC 8693, section 2.2.1)."""
 
     access_token: str
-    expires_in: float
+    expires_in: int
     issued_token_type: str = ""
     token_type: str = "Bearer"  # noqa: S105 - RFC 6750
     scope: str | UnsetType = UNSET

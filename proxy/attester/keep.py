@@ -11,9 +11,13 @@ from proxy.attester.errors import AttesterError, RefusedError, UnusableError
 from proxy.attester.outlet import Outlet
 
 LATEST, EARLIEST = 0.8, 0.7
-"""Parts of a token's life: a thousand agents that began together do not come together."""
+"""Parts of a token's life: a thousand agents that began together do not come together.
+
+What the appliance says is the latest: rules may name an age that is less than that life.
+"""
 BEAT_S: Final = 60.0
 _LEAST_BEAT_S, _MOST_BEAT_S = 5.0, 600.0  # whatever the appliance asks for
+_LEAST_RENEWAL_S: Final = 1.0  # whatever it says
 _LOOK_S: Final = 2.0  # between looks at the certificate's files: two calls of stat(2)
 _FIRST_BACKOFF_S, _MOST_BACKOFF_S = 1.0, 60.0  # RFC 8085, section 3.1.3: exponential, with a bound
 
@@ -72,8 +76,11 @@ class Keeper:
             self._failed(error)
             return
         now = self._clock()
-        part = LATEST - (LATEST - EARLIEST) * self._chance()
-        self._failures, self._due = 0, now + found.expires_in * part
+        latest_s = found.expires_in * LATEST
+        if found.renew_in:
+            latest_s = max(min(latest_s, found.renew_in), _LEAST_RENEWAL_S)
+        part = 1.0 - (1.0 - EARLIEST / LATEST) * self._chance()
+        self._failures, self._due = 0, now + latest_s * part
         self._ends, self._was_attested = now + found.expires_in, True
         if self._outlet is not None:
             self._outlet.put(found.token)

@@ -150,7 +150,7 @@ class Exchange:
         ground = self._grounds.find(wanted, caller, parts.wall())
         await self._check_record(ground.result.app)
         try:
-            with parts.live.known.room(ground.result.app):
+            with parts.live.known.room(ground.result.app, ground.binding):
                 token, text = await self._signed(ground, wanted, caller)
         except FullError as error:
             text = f"there are too many tokens: {error}; use those you have, or wait"

@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 from proxy.agent_api.asked import Caller
 from proxy.attested.binding import Binding, Kind
 from proxy.attested.result import Result
-from proxy.capabilities.form import JWT, Wanted
+from proxy.capabilities.form import ACCESS_TOKEN, JWT, Wanted
 from proxy.capabilities.parts import Parts
 from proxy.capabilities.refused import (
     INVALID_REQUEST,
@@ -94,6 +94,8 @@ class Grounds:
 
     def _passed_on(self, wanted: Wanted, now: float) -> CapabilityToken:
         """Return the token that is to be passed on (RFC 8693, section 1.1: delegation)."""
+        if wanted.subject_type != ACCESS_TOKEN:  # RFC 8693, section 3: `jwt` may be anything
+            raise unproven(f"to pass a token on, subject_token_type is {ACCESS_TOKEN}")
         token = self._parts.live.known.find(wanted.subject_token)
         if token is None or not self._standing.stands(token, now):
             text = "subject_token is no capability token that counts now; ask its owner for another"

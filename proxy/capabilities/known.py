@@ -7,13 +7,14 @@ from contextlib import contextmanager
 
 from msgspec import structs
 
-from proxy.attested.known import SKEW_S
+from proxy.attested.ages import SKEW_S
+from proxy.attested.binding import Binding
 from proxy.capabilities.token import CapabilityToken, digest
 from proxy.limits import Limits
 
 
 class FullError(Exception):
-    """There is no room for another token, of this app or at all."""
+    """There is no room for another token, of this key or lease, of this app, or at all."""
 
 
 class Capabilities:
@@ -28,7 +29,7 @@ class Capabilities:
         self._by_id: dict[str, CapabilityToken] = {}
         self._by_digest: dict[str, str] = {}
         self._children: dict[str, set[str]] = {}
-        self._of_app: Counter[str] = Counter()  # held, and about to be
+        self._of: Counter[str | Binding] = Counter()  # an app, a binding: held, and about to be
         self._under_way = 0
         self._void = 0
         self._ends: list[tuple[int, str]] = []
@@ -73,26 +74,27 @@ class Capabilities:
         return tuple(found)
 
     @contextmanager
-    def room(self, app: str) -> Iterator[None]:
-        """Keep room for one token of `app` until the block has ended.
+    def room(self, app: str, binding: Binding) -> Iterator[None]:
+        """Keep room for one token of `app`, bound so, until the block has ended.
 
         Raises:
             FullError: there is none; none is forgotten for another, which would void it.
         """
         for limit, held in (
-            ("capabilities_per_app", self._of_app[app]),
+            ("capabilities_per_binding", self._of[binding]),
+            ("capabilities_per_app", self._of[app]),
             ("capabilities", len(self) + self._under_way),
         ):
             if held >= getattr(self._limits, limit):
                 self._hit_bound(limit)
                 raise FullError(f"limits.{limit}")
-        self._of_app[app] += 1
+        self._of.update((app, binding))
         self._under_way += 1
         try:
             yield
         finally:
             self._under_way -= 1
-            self._let_go(app)
+            self._let_go(app, binding)
 
     def add(self, token: CapabilityToken) -> None:
         """Know `token` from now on; `room` is for who asks for one."""
@@ -100,7 +102,7 @@ class Capabilities:
             return
         self._by_id[token.id] = token
         self._by_digest[token.token_sha256] = token.id
-        self._of_app[token.holder.app] += 1
+        self._of.update((token.holder.app, token.binding))
         self._void += token.void_at is not None
         if token.parent:
             self._children.setdefault(token.parent, set()).add(token.id)
@@ -127,14 +129,15 @@ class Capabilities:
             _, unique = heapq.heappop(self._ends)
             token = self._by_id.pop(unique)
             del self._by_digest[token.token_sha256]
-            self._let_go(token.holder.app)
+            self._let_go(token.holder.app, token.binding)
             self._void -= token.void_at is not None
             self._children.pop(unique, None)
             siblings = self._children.get(token.parent)
             if siblings is not None:
                 siblings.discard(unique)
 
-    def _let_go(self, app: str) -> None:
-        self._of_app[app] -= 1
-        if not self._of_app[app]:
-            del self._of_app[app]
+    def _let_go(self, *keys: str | Binding) -> None:
+        for key in keys:
+            self._of[key] -= 1
+            if not self._of[key]:
+                del self._of[key]

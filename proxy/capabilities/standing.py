@@ -1,8 +1,8 @@
 """Whether a token counts now, and for whom it is to know.
 
 A token is void when it, or one that it was made of, was voided or has expired; when one of its
-parties was revoked; and when the rules do not grant it any more.  It outlives the result that it
-was made of: its own time is short.
+parties was revoked; and when the rules name a party no more, or do not grant it any more.  It
+outlives the result that it was made of: its own time is short.
 """
 
 from proxy.agent_api.asked import Caller
@@ -26,6 +26,7 @@ class Standing:
             each is not None
             and known.stands(each, now)
             and not any(map(self.is_revoked, each.parties))
+            and all(map(self._is_named, each.parties))
             and self._is_granted(each, now)
             for each in known.lineage(token)
         )
@@ -33,6 +34,15 @@ class Standing:
     def is_revoked(self, party: Party) -> bool:
         """Return whether a party counts for nothing."""
         return self._parts.is_revoked(party.app, party.spiffe_id, party.serial)
+
+    def _is_named(self, party: Party) -> bool:
+        """Return whether the rules of now name the party as that app, as they once did."""
+        app = self._parts.ruleset().apps.get(party.app)
+        if app is None:
+            return False
+        if party.spiffe_id:
+            return any(line.spiffe == party.spiffe_id for line in app.identity)
+        return any(line.lease is not None for line in app.identity)
 
     def granted(
         self,

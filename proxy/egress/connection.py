@@ -19,7 +19,7 @@ from proxy.egress.known import Heads, Target
 from proxy.egress.linger import Linger
 from proxy.egress.origin import OriginConnection
 from proxy.egress.refusal import Answer, printable
-from proxy.egress.underway import UnderWay
+from proxy.egress.underway import NEVER, UnderWay
 from proxy.egress.upgrade import upgrade
 from proxy.errors import PeerError
 from proxy.flow import Flow
@@ -33,7 +33,6 @@ from rules.name import ROOT, DomainName
 
 logger = logging.getLogger(__name__)
 
-NEVER = float("inf")
 _BUG = "a bug of ours while serving a client"
 _UNREAD_PORT = 0  # with the root as host: the audit line of a request that names no origin
 
@@ -42,21 +41,17 @@ class ClientConnection(UnderWay):
     """Reads heads one after the other; while a request is under way nothing else is begun."""
 
     __slots__ = (
-        "_dialled", "_ended", "_full", "_heads", "_in_head", "admission", "authority",
-        "deadline", "errand", "repeat",
+        "_dialled", "_ended", "_full", "_heads", "admission", "authority", "repeat",
     )  # fmt: skip
 
     def __init__(self, context: Context, listener: Listener) -> None:
         super().__init__(context, listener)
         self._heads: Heads | None = None
-        self._in_head = False  # a part of a head was read
         self._ended = False  # the client sends no more
         self._full = False  # the client does not read what it was sent
         self._dialled: Callable[[OriginConnection | Undialled], None]
         self.authority: tuple[DomainName | Address, int] | None = None  # inside CONNECT host:80
-        self.errand: Errand | None = None
         self.repeat: request.Repeat | None = None
-        self.deadline = NEVER
         self.admission: Admission
 
     # asyncio's side
@@ -135,17 +130,6 @@ class ClientConnection(UnderWay):
             self._exchange.client_ready()
         else:
             self._continue()
-
-    # Deadlines' side: proxy.egress.deadlines.Timed
-
-    def expired(self, now: float) -> None:  # noqa: ARG002 - a limit of either kind ends it
-        """End a connection that is idle, or slow with a head (slow loris), or a slow dial."""
-        self.deadline = NEVER
-        if self._dial is not None:
-            self._dial.late()
-            return
-        self.context.metrics.bounds.add("head_s" if self._in_head else "keep_alive_s")
-        self.end()
 
     # The exchange's side: proxy.egress.exchange.Client
 
@@ -269,18 +253,6 @@ class ClientConnection(UnderWay):
         if not self._lasts(head, is_read=is_read):
             self._linger()
 
-    def leave(self) -> bytes:
-        """Give the transport up to a tunnel; return what was read and not yet used."""
-        self._task = None
-        self._gone = True
-        if self._paused:
-            self._paused = False
-            self.transport.resume_reading()
-        self.errand = None
-        self.context.deadlines.discard(self)
-        early, self._buffer = self._buffer, b""
-        return early
-
     def speak_http(self, errand: Errand, octets: bytes) -> None:
         """Serve plain HTTP to the errand's origin, beginning with `octets`."""
         self.authority = (errand.connect.host, errand.connect.port)
@@ -395,6 +367,3 @@ class ClientConnection(UnderWay):
         """Send what was written, read what still comes, then end."""
         self.leave()
         Linger(self.context, self.admission, self.transport, self.asker).begin()
-
-    def _await_head(self, patience_s: float) -> None:
-        self.deadline = asyncio.get_running_loop().time() + patience_s

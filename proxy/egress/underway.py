@@ -5,6 +5,7 @@ import asyncio
 from proxy.egress.asker import Asker
 from proxy.egress.context import Context
 from proxy.egress.dial import KnownDial
+from proxy.egress.errand import Errand
 from proxy.egress.exchange import Exchange, Order
 from proxy.egress.inward import Inward
 from proxy.egress.linger import reset
@@ -15,25 +16,30 @@ from proxy.wire.head import BodyKind, RequestHead
 from rules.decision import Decision, Reason
 from rules.facts import Principal
 
+NEVER = float("inf")
+
 
 class UnderWay(asyncio.Protocol):
-    """What holds the client back meanwhile, and what ends a request before its response has."""
+    """What holds the client back meanwhile, how long he may take, and what ends it all early."""
 
     __slots__ = (
-        "_buffer", "_dial", "_exchange", "_gone", "_listener", "_paused", "_stays", "_task",
-        "asker", "context", "transport",
+        "_buffer", "_dial", "_exchange", "_gone", "_in_head", "_listener", "_paused", "_stays",
+        "_task", "asker", "context", "deadline", "errand", "transport",
     )  # fmt: skip
 
     def __init__(self, context: Context, listener: Listener) -> None:
         self.context = context
         self._listener = listener
         self._buffer = b""  # read, and not yet used
+        self._in_head = False  # a part of a head was read
         self._paused = False  # we do not read what the client sends
         self._exchange: Exchange | Inward | None = None
         self._task: asyncio.Task[None] | None = None
         self._dial: KnownDial | None = None
         self._gone = False  # nothing more is done for this connection
         self._stays = False  # what is under way is the last of it, and is answered
+        self.deadline = NEVER
+        self.errand: Errand | None = None
         self.asker: Asker
         self.transport: asyncio.Transport
 
@@ -89,6 +95,32 @@ class UnderWay(asyncio.Protocol):
             exchange.client_lost()
             if exchange.begun:
                 self.transport.abort()  # a refusal would be read as content of the response
+
+    def leave(self) -> bytes:
+        """Give the transport up to a tunnel; return what was read and not yet used."""
+        self._task = None
+        self._gone = True
+        if self._paused:
+            self._paused = False
+            self.transport.resume_reading()
+        self.errand = None
+        self.context.deadlines.discard(self)
+        early, self._buffer = self._buffer, b""
+        return early
+
+    # Deadlines' side: proxy.egress.deadlines.Timed
+
+    def expired(self, now: float) -> None:  # noqa: ARG002 - a limit of either kind ends it
+        """End a connection that is idle, or slow with a head (slow loris), or a slow dial."""
+        self.deadline = NEVER
+        if self._dial is not None:
+            self._dial.late()
+            return
+        self.context.metrics.bounds.add("head_s" if self._in_head else "keep_alive_s")
+        self.end()
+
+    def _await_head(self, patience_s: float) -> None:
+        self.deadline = asyncio.get_running_loop().time() + patience_s
 
     # The sweep's side: proxy.egress.sweep.Sweepable
 

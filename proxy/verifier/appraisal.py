@@ -131,7 +131,9 @@ def _counted(attesting: Attesting, known: Attester, told: Verified, parts: Parts
     latest = parts.live.attester(known.name, known.app)
     if latest is None:
         raise failed("the AK was removed meanwhile", "ask the admin, and enrol it again")
-    back = gone_back(latest, told, parts.limits.attestation_nonce_s)
+    slack_s = parts.limits.attestation_nonce_s
+    backs = (gone_back(each, told, slack_s) for each in _comparable(latest, told, parts))
+    back = next(filter(None, backs), "")
     if back:
         raise _changed(f"{back}: this is an older state of the TPM", latest.name)
     rose = is_reset(latest, told)
@@ -149,6 +151,25 @@ def _counted(attesting: Attesting, known: Attester, told: Verified, parts: Parts
     pcrs = {int(number): value for number, value in told.pcrs.items()}
     measured = attesting.measured
     return Proven(Level.TPM, latest.name, pcrs, latest.ek_sha256, measured, is_reset=rose)
+
+
+def _comparable(latest: Attester, told: Verified, parts: Parts) -> list[Attester]:
+    """Return the AKs whose counters go on in this quote: `latest`, and others of the same TPM.
+
+    Outside of the endorsement hierarchy a TPM obscures the counters and the firmware's version
+    for each AK in another way (TPM 2.0, part 1, section 36.7): those with the same version, of 64
+    bits, are not obscured.
+    """
+    names = parts.live.of_tpm(latest.name, latest.app) - {latest.name}
+    others = (parts.live.attester(name, latest.app) for name in sorted(names))
+    return [
+        latest,
+        *(
+            each
+            for each in others
+            if each is not None and each.reset_count >= 0 and each.firmware == told.firmware
+        ),
+    ]
 
 
 def _launched(attesting: Attesting) -> Proven:

@@ -1,6 +1,7 @@
-"""What is sent to the verifier and what it answers, as JSON (docs/attestation.md has examples).
+r"""What is sent to the verifier and what it answers, as JSON (docs/attestation.md has examples).
 
-Octets are base64url without padding (RFC 4648, section 5), digests lower-case hex.
+Octets are base64url without padding (RFC 4648, section 5), digests lower-case hex.  In Python `$`
+lets a line feed at the end through, in ECMA 262, which OpenAPI names, it does not: `(?!\n)`.
 """
 
 from typing import Annotated, Literal
@@ -11,11 +12,13 @@ from rules.facts import Level
 
 _SHORT, _LONG = 2048, 16384  # characters: of a key, signature or quote, and of a certificate
 
-type Octets = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]*$", max_length=_SHORT)]
-type LongOctets = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+$", max_length=_LONG)]
-type Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
-type Name = Annotated[str, Meta(pattern=r"^([0-9a-f]{68})?$")]  # TPM 2.0, part 1, 16: alg, SHA-256
-type Index = Annotated[str, Meta(pattern=r"^(0|1?[1-9]|10|2[0-3])$")]
+type Octets = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]*(?!\n)$", max_length=_SHORT)]
+type LongOctets = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+(?!\n)$", max_length=_LONG)]
+type Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}(?!\n)$")]
+type Name = Annotated[
+    str, Meta(pattern=r"^([0-9a-f]{68})?(?!\n)$")
+]  # TPM 2.0, part 1, 16: alg, SHA-256
+type Index = Annotated[str, Meta(pattern=r"^(0|1?[1-9]|10|2[0-3])(?!\n)$")]
 
 type EvidenceKind = Literal["software", "tpm", "launched"]
 
@@ -44,7 +47,7 @@ class EvidenceSent(Struct, frozen=True, forbid_unknown_fields=True):
     `pcr`; of what was launched nothing.  `agent_hash` and `version` are recorded, never believed.
     """
 
-    nonce: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}$")]
+    nonce: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}(?!\n)$")]
     evidence: EvidenceKind
     key: Octets = ""
     attester: Name = ""
@@ -56,10 +59,14 @@ class EvidenceSent(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Attested(Struct, frozen=True):
-    """An attestation result: `token` is a JWT (EAT, RFC 9711) that is bound to `binding`."""
+    """An attestation result: `token` is a JWT (EAT, RFC 9711) that is bound to `binding`.
+
+    In `renew_in` seconds it is time for another, if no rule is to find it too old.
+    """
 
     token: str
     expires_in: int
+    renew_in: int
     level: str
     id: str
     binding: str
@@ -86,7 +93,7 @@ class Challenge(Struct, frozen=True):
 class ActivationSent(Struct, frozen=True, forbid_unknown_fields=True):
     """The secret that only the TPM could tell."""
 
-    handle: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
+    handle: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}(?!\n)$")]
     secret: Octets
 
 

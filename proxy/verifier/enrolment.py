@@ -15,16 +15,16 @@ from proxy.attested.attester import Attester
 from proxy.attested.binding import Binding
 from proxy.channel import Challenged
 from proxy.errors import BindError
-from proxy.rates import Rates
 from proxy.verifier.callers import Attesting, attesting
 from proxy.verifier.contents import ActivationSent, Challenge, Enrolled, EnrolmentSent
+from proxy.verifier.crowd import crowded
 from proxy.verifier.octets import octets_of, text_of
+from proxy.verifier.pace import Pace
 from proxy.verifier.parts import Parts, RefusedError
 from proxy.verifier.refusing import (
     answer_of,
     check_audit,
     failed,
-    limited,
     malformed,
     unavailable,
     verdict_of,
@@ -53,12 +53,12 @@ class _Pending(Struct, frozen=True):
 class Enrolments:
     """Answers `POST /attest/enrol` and `/attest/activate`.
 
-    At `limits.attester_challenges` the app's own oldest goes; where it has none it is refused.
+    At `limits.attester_challenges` the oldest of who has the most goes (`crowded`).
     """
 
-    def __init__(self, parts: Parts, rates: Rates) -> None:
+    def __init__(self, parts: Parts, pace: Pace) -> None:
         self._parts = parts
-        self._rates = rates
+        self._pace = pace
         self._pending: dict[str, _Pending] = {}  # by handle, the oldest first
 
     def routes(self) -> tuple[Route, ...]:
@@ -104,8 +104,8 @@ class Enrolments:
             certificates, ak = tuple(map(octets_of, sent.certificates)), octets_of(sent.ak)
         except ValueError as error:
             raise malformed(str(error)) from None
-        self._check_rate(who)
-        self._make_way(who.app, parts.clock())
+        self._pace.check(who, parts.clock())
+        self._in_the_way(who)
         who.rules()
         secret = parts.entropy(_SECRET_OCTETS)
         made = await parts.issuer.challenge(
@@ -119,7 +119,9 @@ class Enrolments:
             )
             raise failed(made.problem, how)
         who.rules()
-        self._make_way(who.app, parts.clock())
+        goes = self._in_the_way(who)
+        if goes is not None:
+            del self._pending[goes]
         handle = self._keep(who, ak, secret, made)
         return encoded(
             Challenge(
@@ -145,7 +147,7 @@ class Enrolments:
             secret = octets_of(sent.secret)
         except ValueError as error:
             raise malformed(str(error)) from None
-        self._check_rate(who)
+        self._pace.check(who, parts.clock())
         check_audit(parts, who.app)
         try:
             await parts.live.ready()
@@ -191,23 +193,23 @@ class Enrolments:
         detail = {"attester": made.name, "ek_sha256": made.ek_sha256}
         parts.record(who.app, "enrolled", Verdict.ALLOW, Reason.LOCAL, who.target, detail)
 
-    def _check_rate(self, who: Attesting) -> None:
-        if not self._rates.take(who.app, self._parts.clock()):
-            self._parts.metrics.bounds.add("attestation_burst")
-            raise limited()
+    def _in_the_way(self, who: Attesting) -> str | None:
+        """Forget what has ended; return the handle that is to make way for another.
 
-    def _make_way(self, app: str, now: float) -> None:
-        """Forget what has ended, and where it is full the app's own oldest."""
-        pending, most = self._pending, self._parts.limits.attester_challenges
+        Raises:
+            RefusedError: it is full, and nobody has more than one.
+        """
+        pending, now = self._pending, self._parts.clock()
         for handle in [handle for handle, each in pending.items() if each.until <= now]:
             del pending[handle]
-        if len(pending) < most:
-            return
+        if len(pending) < self._parts.limits.attester_challenges:
+            return None
         self._parts.metrics.bounds.add("attester_challenges")
-        own = next((handle for handle, each in pending.items() if each.app == app), None)
-        if own is None:
+        holders = [(each.app, each.binding) for each in pending.values()]
+        at = crowded(holders, (who.app, who.binding))
+        if at is None:
             raise unavailable("too many are being enrolled", Reason.CAPACITY)
-        del pending[own]
+        return list(pending)[at]
 
     def _refused(self, asked: Asked, who: Attesting, refusal: RefusedError) -> Answer:
         parts = self._parts

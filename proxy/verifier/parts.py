@@ -7,6 +7,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from proxy.agent_api.issuing import EvidenceVerifier
+from proxy.attested.binding import Binding
 from proxy.attested.live import LiveAttested
 from proxy.attested.result import Result
 from proxy.certificates.revoked import Revocations
@@ -52,8 +53,9 @@ class Parts(Struct, frozen=True):
 
     `leases` finds a lease that is in force by its id.  `void` acts on what has changed, once its
     results are void: it ends the capability tokens that were made of them, revokes the
-    certificates that they were bound to, and the one that shows the change, and cuts.  `admits`
-    says why no audit line of an app can be written, None: one can.  `wall` returns Unix time and
+    certificates that they were bound to, and the one that shows the change, and cuts.  `failed`
+    ends the capability tokens of a binding whose evidence failed, and is told why.  `admits` says
+    why no audit line of an app can be written, None: one can.  `wall` returns Unix time and
     `clock` monotonic time, in seconds; `entropy(n)` returns n random octets.
     """
 
@@ -64,6 +66,7 @@ class Parts(Struct, frozen=True):
     revocations: Revocations
     record: Record
     void: Callable[[Changed], Awaitable[object]]
+    failed: Callable[[Binding, str], Awaitable[object]]
     metrics: Metrics
     limits: Limits
     wall: Callable[[], float]
@@ -101,3 +104,7 @@ class RefusedError(Exception):
         self.reason = reason
         self.how = how
         self.attester = attester
+
+
+class StaleError(RefusedError):
+    """A nonce that does not count: it says nothing of who attests, and capability tokens stand."""

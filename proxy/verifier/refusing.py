@@ -2,7 +2,7 @@
 
 from proxy.agent_api.asked import Answer, Asked, ProblemError
 from proxy.agent_api.refused import refused
-from proxy.verifier.parts import Outcome, Parts, RefusedError
+from proxy.verifier.parts import Outcome, Parts, RefusedError, StaleError
 from rules.decision import Reason, Verdict
 
 _STATUS = {
@@ -34,10 +34,9 @@ def malformed(text: str) -> RefusedError:
     return RefusedError(Outcome.MALFORMED, Reason.REQUEST_MALFORMED, text, how)
 
 
-def limited() -> RefusedError:
-    """Return what to raise where an app asks faster than it may."""
-    text, how = "this app attests too often", "try again in a second"
-    return RefusedError(Outcome.LIMITED, Reason.RATE, text, how)
+def limited(text: str) -> RefusedError:
+    """Return what to raise where somebody asks faster than he may."""
+    return RefusedError(Outcome.LIMITED, Reason.RATE, text, "try again in a second")
 
 
 def unavailable(text: str, reason: Reason = Reason.INTERNAL_ERROR) -> RefusedError:
@@ -49,7 +48,7 @@ def stale(seconds: float) -> RefusedError:
     """Return what to raise for a nonce that does not count."""
     text = f"the nonce was used, is older than {seconds:g} s, or was not given on this connection"
     how = "ask POST /attest/nonce for another, on a connection with the same key"
-    return RefusedError(Outcome.FAILED, Reason.ATTESTATION_REQUIRED, text, how)
+    return StaleError(Outcome.FAILED, Reason.ATTESTATION_REQUIRED, text, how)
 
 
 def failed(text: str, how: str) -> RefusedError:

@@ -18,8 +18,12 @@ from proxy.verifier.parts import Outcome, Parts, RefusedError
 from proxy.verifier.refusing import unavailable
 from proxy.verifier.voiding import Voiding
 from rules.decision import Reason, Verdict
+from rules.freshness import ages_of
+from rules.ruleset import App
 
 _ENTROPY_OCTETS: Final = 10
+_RENEWED: Final = 0.8  # of what is left; RFC 8555's clients renew at two thirds, SPIRE's at half
+_LEAST_RENEWAL_S: Final = 5  # whatever a rule asks for: as the heartbeats of an agent
 
 
 class Results:
@@ -30,16 +34,18 @@ class Results:
         self._voiding = voiding
 
     async def answer(
-        self, who: Attesting, sent: EvidenceSent, nonce: bytes, proven: Proven
+        self, who: Attesting, sent: EvidenceSent, nonce: bytes, proven: Proven, given: float
     ) -> Answer:
-        """Return what was proven as a result that counts from now on.
+        """Return what was proven as a result that counts from now on, as old as its nonce.
+
+        `given` is when that was given, in monotonic seconds.
 
         Raises:
             RefusedError: it does not fit the rules, or there is no result to be had.
         """
-        parts = self._parts
-        appraise(proven, who.rules())
-        made = self._made(who, proven)
+        parts, rules = self._parts, who.rules()
+        appraise(proven, rules)
+        made = self._made(who, proven, parts.clock() - given)
         claimed = _claimed(sent)
         claims = claims_of(made, parts.trust_domain, nonce, proven.measurements, claimed)
         with self._voiding.signing(made) as stands:
@@ -55,7 +61,8 @@ class Results:
         return encoded(
             Attested(
                 token=signed.token,
-                expires_in=int(result.expires - result.at),
+                expires_in=int(result.expires - parts.wall()),
+                renew_in=_renewed_in_s(result, rules, parts.wall()),
                 level=level_name(result.level),
                 id=result.id,
                 binding=result.binding.value,
@@ -63,21 +70,22 @@ class Results:
             )
         )
 
-    def _made(self, who: Attesting, proven: Proven) -> Result:
+    def _made(self, who: Attesting, proven: Proven, age_s: float) -> Result:
+        """RFC 9334, section 10.3: all that is known is that it is younger than its nonce."""
         parts, svid = self._parts, who.caller.svid
-        now = parts.wall()
-        expires = int(now) + parts.ttl_s  # as `exp` says it
+        at = parts.wall() - age_s
+        expires = int(at) + parts.ttl_s  # as `exp` says it
         if svid is not None:  # it proves something of that certificate's key while it lasts
             expires = min(expires, svid.not_after)
         return Result(
-            id=new_id(now, parts.entropy(_ENTROPY_OCTETS)),
+            id=new_id(parts.wall(), parts.entropy(_ENTROPY_OCTETS)),
             token_sha256="",
             binding=who.binding,
             app=who.app,
             spiffe_id=who.spiffe_id,
             level=proven.level,
             attester=proven.attester,
-            at=now,
+            at=at,
             expires=float(expires),
             thumbprint="" if svid is None else svid.sha256,
             serial="" if svid is None else svid.serial,
@@ -102,6 +110,13 @@ class Results:
             **claimed,
         }
         self._parts.record(who.app, "attested", Verdict.ALLOW, Reason.LOCAL, who.target, detail)
+
+
+def _renewed_in_s(result: Result, app: App, now: float) -> int:
+    """Return when to attest anew: before it ends, and before the least age that a rule names."""
+    ages_s = ages_of(app) if app.max_ages_s is None else app.max_ages_s
+    least_s = min((result.expires - result.at, *ages_s))
+    return max(int(_RENEWED * (least_s - (now - result.at))), _LEAST_RENEWAL_S)
 
 
 def _claimed(sent: EvidenceSent) -> dict[str, str]:

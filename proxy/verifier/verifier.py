@@ -9,7 +9,6 @@ A nonce is used up by the first evidence that names it.
 from proxy.agent_api.api import Route
 from proxy.agent_api.asked import Answer, Asked, encoded
 from proxy.errors import BindError
-from proxy.rates import Rates
 from proxy.verifier.appraisal import verified
 from proxy.verifier.callers import Attesting, attesting
 from proxy.verifier.contents import Attested, EvidenceKind, EvidenceSent, NonceGiven, NonceWanted
@@ -17,8 +16,9 @@ from proxy.verifier.enrolment import Enrolments
 from proxy.verifier.evidence import evidence_of
 from proxy.verifier.nonces import Nonces
 from proxy.verifier.octets import octets_of, text_of
+from proxy.verifier.pace import Pace
 from proxy.verifier.parts import Outcome, Parts, RefusedError
-from proxy.verifier.refusing import answer_of, check_audit, limited, malformed, stale, unavailable
+from proxy.verifier.refusing import answer_of, check_audit, malformed, stale, unavailable
 from proxy.verifier.results import Results
 from proxy.verifier.voiding import Voiding
 from rules.decision import Reason
@@ -29,14 +29,13 @@ class Verifier:
 
     def __init__(self, parts: Parts) -> None:
         limits = parts.limits
-        rate = (limits.attestation_burst, limits.attestation_every_s, limits.apps_remembered)
         self._parts = parts
         self._nonces = Nonces(limits, parts.entropy, parts.metrics.bounds.add)
-        self._nonce_rates = Rates(*rate)
-        self._rates = Rates(*rate)
+        self._nonce_pace = Pace(limits, parts.metrics)
+        self._pace = Pace(limits, parts.metrics)
         self._voiding = Voiding(parts)
         self._results = Results(parts, self._voiding)
-        self._enrolments = Enrolments(parts, self._rates)
+        self._enrolments = Enrolments(parts, self._pace)
         parts.metrics.attestation_nonces.read_by(self._nonces.__len__)
 
     def routes(self) -> tuple[Route, ...]:
@@ -70,7 +69,7 @@ class Verifier:
 
     def _given(self, who: Attesting) -> NonceGiven:
         parts, rules = self._parts, who.rules()
-        self._check_rate(self._nonce_rates, who)
+        self._nonce_pace.check(who, parts.clock())
         nonce = self._nonces.give(who.binding, who.app, parts.clock())
         if nonce is None:
             raise unavailable("too many nonces are outstanding", Reason.CAPACITY)
@@ -109,20 +108,17 @@ class Verifier:
             evidence, nonce = evidence_of(sent), octets_of(sent.nonce)
         except ValueError as error:
             raise malformed(str(error)) from None
-        self._check_rate(self._rates, who)
+        self._pace.check(who, parts.clock())
         await self._check_room(who)
         who.rules()
-        if not self._nonces.take(nonce, who.binding, who.app, parts.clock()):
-            raise stale(parts.limits.attestation_nonce_s)
+        now = parts.clock()
+        given = self._nonces.take(nonce, who.binding, who.app, now)
+        if given is None or now - given >= parts.ttl_s:  # what it proves would have ended
+            raise stale(min(parts.limits.attestation_nonce_s, parts.ttl_s))
         proven = await verified(who, evidence, nonce, parts)
         if proven.is_reset:
             await self._settle()
-        return await self._results.answer(who, sent, nonce, proven)
-
-    def _check_rate(self, rates: Rates, who: Attesting) -> None:
-        if not rates.take(who.app, self._parts.clock()):
-            self._parts.metrics.bounds.add("attestation_burst")
-            raise limited()
+        return await self._results.answer(who, sent, nonce, proven, given)
 
     async def _check_room(self, who: Attesting) -> None:
         """Raise where a result could not be kept or told of: then no nonce is used up for it."""

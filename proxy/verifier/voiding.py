@@ -1,8 +1,10 @@
 """What a refusal puts an end to: results, those that are being signed, and what came of them.
 
 Evidence that *fails* (a signature, a nonce) ends what its binding has: whoever has the key can
-prove nothing more with it until he attests anew.  Evidence that shows a *change* ends everything
-that the attester has proven, and the certificates and capability tokens that go with it.
+prove nothing more with it until he attests anew; so do the capability tokens of that binding, but
+for a nonce that was too late.  Evidence that shows a *change* ends everything
+that the attester has proven, with all AKs of its TPM for that app, and the certificates and
+capability tokens that go with it.
 """
 
 import asyncio
@@ -15,7 +17,7 @@ from proxy.attested.result import Result
 from proxy.errors import BindError
 from proxy.verifier.callers import Attesting
 from proxy.verifier.contents import EvidenceSent, level_name
-from proxy.verifier.parts import Changed, Outcome, Parts, RefusedError
+from proxy.verifier.parts import Changed, Outcome, Parts, RefusedError, StaleError
 from proxy.verifier.refusing import verdict_of
 from rules.decision import Reason, Verdict
 
@@ -46,34 +48,44 @@ class Voiding:
         detail = {"level": sent.evidence, "outcome": refusal.outcome, "text": str(refusal)}
         verdict = verdict_of(refusal)
         parts.record(who.app, "attest-refused", verdict, refusal.reason, who.target, detail)
-        which = _ended_by(who, refusal)
+        # What a TPM has measured is the same for each of its AKs.
+        changed = parts.live.of_tpm(refusal.attester, who.app)
+        which = _ended_by(who, refusal, changed)
         if which is None:
             return
         for each in [each for each in self._under_way.values() if which(each)]:
             del self._under_way[each.id]
         voided = parts.live.attestations.void(which)
-        is_change = refusal.outcome is Outcome.CHANGED
-        if not (voided or is_change):
+        if isinstance(refusal, StaleError) and not voided:
             return
         # It goes on to its end whether the agent waits for the answer or not.
-        changed = _changed(who, refusal, voided) if is_change else None
-        finishing = self._finish(voided, str(refusal), changed)
+        finishing = self._finish(who, refusal, voided, changed - {refusal.attester})
         task = asyncio.get_running_loop().create_task(finishing)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         await asyncio.shield(task)
 
-    async def _finish(self, voided: tuple[Result, ...], why: str, changed: Changed | None) -> None:
-        parts = self._parts
+    async def _finish(
+        self,
+        who: Attesting,
+        refusal: RefusedError,
+        voided: tuple[Result, ...],
+        others: frozenset[str],
+    ) -> None:
+        parts, why = self._parts, str(refusal)
         for each in voided:
             target = each.spiffe_id or f"{each.binding.kind} {each.binding.value}"
             detail = {"result": each.id, "level": level_name(each.level), "why": why}
             # It was done: a refusal would fold with others, and its id be lost.
             parts.record(each.app, VOID, Verdict.ALLOW, Reason.LOCAL, target, detail)
         # All of it is in force whatever the disk says: the problems of its files are shown.
-        if changed is not None:
-            with contextlib.suppress(BindError):
-                await parts.void(changed)
+        with contextlib.suppress(BindError):
+            if refusal.outcome is Outcome.CHANGED:
+                await parts.void(_changed(who, refusal, voided))
+                for name in others:
+                    await parts.void(Changed((), who.app, name, why))
+            elif not isinstance(refusal, StaleError):
+                await parts.failed(who.binding, why)
         with contextlib.suppress(BindError):
             await parts.live.settled()
 
@@ -85,10 +97,12 @@ def _changed(who: Attesting, refusal: RefusedError, voided: tuple[Result, ...]) 
     return Changed(voided, who.app, refusal.attester, str(refusal), serial, until)
 
 
-def _ended_by(who: Attesting, refusal: RefusedError) -> Callable[[Result], bool] | None:
+def _ended_by(
+    who: Attesting, refusal: RefusedError, changed: frozenset[str]
+) -> Callable[[Result], bool] | None:
     """Return which results count no more; None: all that count go on."""
     if refusal.outcome is Outcome.FAILED:
         return lambda each: each.binding == who.binding
     if refusal.outcome is Outcome.CHANGED:
-        return lambda each: each.attester == refusal.attester and each.app == who.app
+        return lambda each: each.attester in changed and each.app == who.app
     return None

@@ -81,8 +81,8 @@ class Streams[T: Heard]:
     """
 
     __slots__ = (
-        *("_app", "_block", "_blocks", "_ignored", "_is_leaving", "_limits", "_memory", "_most"),
-        "_open",
+        *("_app", "_block", "_blocks", "_ignored", "_is_leaving", "_late", "_limits", "_memory"),
+        *("_most", "_open"),
         *("_owed", "_room", "_sending", "_spend", "known", "last", "replies"),
     )
 
@@ -109,6 +109,7 @@ class Streams[T: Heard]:
         self._room, self._owed = CONNECTION_WINDOW, 0  # what may come; what was taken since told
         self._block: tuple[int, int, bytearray] | None = None  # stream, flags, fragments so far
         self._is_leaving = False
+        self._late: dict[int, int] = {}  # of streams we ended: octets that may be under way
         self._ignored = 0  # the highest stream that came after we left
 
     @property
@@ -219,7 +220,8 @@ class Streams[T: Heard]:
             self._end(stream, it)
             return
         if stream <= self.last:
-            raise H2Error(ErrorCode.STREAM_CLOSED, "HEADERS on a closed stream", stream)
+            self._take_late(stream, 0, "HEADERS", is_ended=is_ended)
+            return
         if self._is_leaving:  # RFC 9113, section 6.8: later ones are ignored
             self._ignored = stream
             return
@@ -264,7 +266,8 @@ class Streams[T: Heard]:
         it = self._open.get(stream)
         if it is None or it.is_ended:
             self._give_back(len(payload))
-            raise H2Error(ErrorCode.STREAM_CLOSED, "DATA on a closed stream", stream)
+            self._take_late(stream, len(payload), "DATA", is_ended=bool(flags & Flag.END_STREAM))
+            return
         it.received += len(payload)
         if it.received > STREAM_WINDOW:
             raise H2Error(ErrorCode.FLOW_CONTROL_ERROR, "more than the window", stream)
@@ -316,7 +319,22 @@ class Streams[T: Heard]:
         if it.is_ended:
             self._sending.reply(stream.to_bytes(4), reply)
         else:  # RFC 9113, section 8.1: send no more of it
+            self._late[stream] = STREAM_WINDOW - it.received
+            if len(self._late) > self._most:
+                del self._late[next(iter(self._late))]
             self._sending.reply_early(stream, reply, write_reset(stream, ErrorCode.NO_ERROR))
+
+    def _take_late(self, stream: int, octets: int, what: str, *, is_ended: bool) -> None:
+        """Ignore what was under way when we ended the stream (RFC 9113, section 5.1).
+
+        That is what its window let through, up to its end; anything else is an error.
+        """
+        left = self._late.pop(stream, -1) - octets
+        if left < 0:
+            raise H2Error(ErrorCode.STREAM_CLOSED, f"{what} on a closed stream", stream)
+        if not is_ended:
+            self._late[stream] = left
+        self._spend()
 
     def _give_back(self, octets: int) -> None:
         """Let the peer send as much content as is not held any more."""
@@ -329,6 +347,7 @@ class Streams[T: Heard]:
     def drop(self, stream: int) -> None:
         """Forget a stream that ended without a reply."""
         self._sending.forget(stream)
+        self._late.pop(stream, None)
         it = self._open.pop(stream, None)
         if it is not None:
             self._give_back(it.received)

@@ -163,6 +163,14 @@ async def test_a_change_counts_without_a_result_and_revokes_nothing_twice() -> N
         assert len(case.revoked) == 1
 
 
+async def test_evidence_that_fails_ends_the_tokens_of_its_binding_alone() -> None:
+    """No certificate is revoked for it, and nothing of the same attester elsewhere ends."""
+    async with opened() as case:
+        await case.keep(token("its"), token("elsewhere", OTHER))
+        await case.proof.failed(KEY, WHY)
+        assert (case.void, case.revoked) == ({"its"}, {})
+
+
 async def test_all_certificates_of_a_change_are_revoked_in_one_step() -> None:
     """Each step looks at everything that is open: there is one, however many there are."""
     async with opened() as case:

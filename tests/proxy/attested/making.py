@@ -47,7 +47,10 @@ class Table:
         self.clock = Clock()
         self.bounds: list[str] = []
         self.told: list[tuple[str, ...]] = []
-        self.known = Attestations(limits or Limits(), self.clock, self.bounds.append)
+        self.monotonic = Clock(0.0)
+        self.known = Attestations(
+            limits or Limits(), self.clock, self.bounds.append, self.monotonic
+        )
         self.voids: list[bool] = []
         self.known.on_void(self._hear)
         self.known.use({"coder": (60, 300), "other": (60, 300)})

@@ -14,7 +14,8 @@ class Held:
 
     def __init__(self, **limits: int) -> None:
         self.bounds: list[str] = []
-        self.earlier = Earlier(Limits(**limits), self.bounds.append)
+        self.forgotten: list[Result] = []
+        self.earlier = Earlier(Limits(**limits), self.bounds.append, self.forgotten.append)
 
     def add(self, *results: Result, now: float = NOW) -> None:
         for each in results:
@@ -64,3 +65,10 @@ def test_where_it_is_full_none_is_taken_from_others(*, is_own: bool) -> None:
     held.add(new)
     assert held.has(one, two, new) == [not is_own, True, is_own]
     assert held.bounds == ["attestations"]
+
+
+def test_each_that_is_not_held_any_more_is_told() -> None:
+    held = Held(attestations_replaced=1, attestations=1)
+    first, second, other = result("a"), result("b"), result("c", binding=OTHER)
+    held.add(first, second, other, result("d", expires=NOW))
+    assert [each.id for each in held.forgotten] == ["a", "c", "b", "d"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.attested.known import SKEW_S
+from proxy.attested.ages import SKEW_S
 from proxy.attested.result import Result
 from proxy.limits import Limits
 from rules.facts import Attestation, Level
@@ -192,6 +192,65 @@ def test_a_clock_set_back_before_anybody_looked_is_noticed_too(table: Table) -> 
     table.at(1)
     table.clock.now = NOW - SKEW_S - 1
     assert table.known.of(KEY, "coder") == ()
+
+
+def test_a_clock_that_is_set_back_lets_no_result_live_longer(table: Table) -> None:
+    """threats.md, "Identity": clock skew; set back again and again, a result ends all the same."""
+    table.known.add(result("a"))
+    table.known.add(result("b", level=Level.TPM, at=NOW - 30))
+    table.known.add(result("c", at=NOW))  # what it replaces ends so too
+    for seconds in range(1, 300):
+        table.monotonic.now = float(seconds)
+        table.at(seconds % 50)
+        ages = {each.level: each.within_s for each in table.known.of(KEY, "coder")}
+        aged = {Level.SOFTWARE: float(seconds), Level.TPM: seconds + 30.0}
+        assert ages == {
+            level: 60 if age_s <= 60 else 300 for level, age_s in aged.items() if age_s < TTL_S
+        }
+        assert (table.known.find("a") is None) == (seconds >= 300)
+    table.monotonic.now = 300.0
+    table.at(0)
+    assert table.known.of(KEY, "coder") == ()
+    assert [table.known.find(each) for each in "abc"] == [None] * 3
+    assert len(table.known) == 0
+
+
+def test_a_clock_that_is_set_forward_ends_what_is_older_by_it(table: Table) -> None:
+    table.known.add(result("a"))
+    table.at(TTL_S)
+    assert table.known.of(KEY, "coder") == ()
+
+
+def test_evidence_that_is_older_takes_no_fresher_results_place(table: Table) -> None:
+    """RFC 9334, section 10.3: it is younger than its nonce, and no more is known."""
+    table.known.add(result("b"))
+    epoch = table.known.epoch
+    assert table.known.add(result("a", at=NOW - 50))
+    assert [each.id for each in table.known.all()] == ["b"]
+    assert table.known.find("a") is not None  # its token stands until it expires
+    assert (table.known.epoch, table.told) == (epoch, [])
+    table.clock.now = NOW + TTL_S - 50
+    assert table.known.find("a") is None
+
+
+def test_what_was_made_before_the_clock_was_set_back_is_replaced(table: Table) -> None:
+    table.known.add(result("a"))
+    table.monotonic.now = 10.0
+    table.at(-30)
+    assert table.known.add(result("b", at=NOW - 30))
+    assert [each.id for each in table.known.current(KEY)] == ["b"]
+
+
+def test_nothing_is_known_of_the_age_of_what_is_gone() -> None:
+    table = Table(Limits(attestations=2, attestations_per_app=1, attestations_replaced=1))
+    assert table.known.add(result("a"))
+    for number in range(5):
+        table.known.add(result(str(number)))
+        table.known.add(result(f"later {number}", level=Level.TPM))
+    table.known.add(result("other", app="other"))
+    assert not table.known.add(result("third", app="third"))
+    table.known.void(lambda _: True)
+    assert len(table.known._ages) == 0
 
 
 def test_an_app_at_its_share_loses_its_own_oldest() -> None:

@@ -77,6 +77,15 @@ async def test_what_was_voided_stays_so_over_a_crash(tmp_path: Path) -> None:
             assert after.held == ["b"]
 
 
+async def test_what_is_made_of_older_evidence_is_not_what_a_restart_finds(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stand:
+        await stand.live.ready()
+        stand.live.keep(result("younger"))
+        assert stand.live.keep(result("older", at=NOW - 50))
+    async with opened(tmp_path) as stand:
+        assert stand.held == ["younger"]
+
+
 async def test_a_newer_result_after_a_void_is_the_one_on_the_disk(tmp_path: Path) -> None:
     async with opened(tmp_path) as stand:
         await stand.live.ready()
@@ -238,3 +247,18 @@ async def test_a_damaged_file_says_how_to_enrol_anew(tmp_path: Path) -> None:
         assert "`sallyport attest --tpm TCTI` enrols it, or POST /attest/enrol" in str(
             stand.live.problem
         )
+
+
+async def test_a_tpm_has_four_aks_of_an_app_and_its_oldest_goes(tmp_path: Path) -> None:
+    """threats.md, "Evidence as a weapon": one TPM fills a table that all need."""
+    async with opened(tmp_path, Limits(attesters_per_tpm=2)) as stand:
+        await stand.live.ready()
+        for name, app, ek in (
+            ("a", "coder", "ee"), ("b", "coder", "ee"), ("c", "coder", "ee"), ("d", "coder", "dd"),
+            ("e", "other", "ee"),
+        ):  # fmt: skip
+            assert stand.live.enrol(attester(name, app=app, ek_sha256=ek * 32))
+        assert {each.name for each in stand.live.attesters()} == {"b", "c", "d", "e"}
+        assert stand.bounds == ["attesters_per_tpm"]
+        assert stand.live.of_tpm("b", "coder") == {"b", "c"}
+        assert stand.live.of_tpm("gone", "coder") == {"gone"}

@@ -84,6 +84,27 @@ def test_it_attests_anew_before_four_fifths_of_the_life(
     assert bench.token == bench.verifier.tokens[-1] != bench.verifier.tokens[0]
 
 
+@pytest.mark.parametrize(("chance", "part"), [(0.0, 1.0), (1.0, 0.875)])
+def test_it_attests_anew_when_the_appliance_says(bench: Bench, chance: float, part: float) -> None:
+    """A rule may name an age that is less than the life of a result."""
+    bench.verifier.renew_in, bench.chance = 48, chance
+    bench.step()
+    bench.step(48 * part - 0.1)
+    assert bench.attestations() == 1
+    bench.step(0.2)
+    assert bench.attestations() == 2
+
+
+@pytest.mark.parametrize(("renew_in", "due_s"), [(10_000, LIFE_S * 0.8), (-5, 1.0)])
+def test_what_the_appliance_says_has_bounds(bench: Bench, renew_in: int, due_s: float) -> None:
+    bench.verifier.renew_in, bench.chance = renew_in, 0.0
+    bench.step()
+    bench.step(due_s - 0.1)
+    assert bench.attestations() == 1
+    bench.step(0.2)
+    assert bench.attestations() == 2
+
+
 def test_a_new_certificate_is_attested_at_once(bench: Bench) -> None:
     bench.step()
     bench.verifier.issue()

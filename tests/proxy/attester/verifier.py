@@ -54,6 +54,7 @@ class Verifier:
         self.changes: dict[str, dict[str, Any]] = {}
         """By path: members of the answer that are others."""
         self.expires_in = LIFE_S
+        self.renew_in = 0
         self.issue()
 
     @property
@@ -136,6 +137,7 @@ class Verifier:
             "token": token,
             "token_type": "N_A",
             "expires_in": self.expires_in,
+            "renew_in": self.renew_in,
             "level": asked["evidence"],
             "id": secrets.token_hex(8),
             "binding": binding.value,

@@ -35,7 +35,7 @@ from proxy.metrics import ExchangeOutcome, Metrics
 from rules.decision import Reason, Verdict
 from rules.facts import Evidence, Level, Principal
 from rules.freshness import thresholds
-from rules.ruleset import App, Capability, Requirements, Ruleset
+from rules.ruleset import App, Capability, IdentityLine, Requirements, Ruleset
 
 DOMAIN = "example.internal"
 DOCS = "https://docs.example"
@@ -56,9 +56,14 @@ def entry(audience: str = DOCS, **more: Any) -> Capability:
     return Capability(**made)
 
 
+def lines(app: str) -> tuple[IdentityLine, ...]:
+    """Return lines that name the app by each of the two."""
+    return (IdentityLine("f:1", spiffe=spiffe(app)), IdentityLine("f:2", lease=app))
+
+
 def rules(**capabilities: tuple[Capability, ...]) -> Ruleset:
-    """Return rules of these apps with these capabilities."""
-    apps = {name: App(name, capabilities=each) for name, each in capabilities.items()}
+    """Return rules of these apps with these capabilities, known by certificate and by lease."""
+    apps = {name: App(name, lines(name), capabilities=each) for name, each in capabilities.items()}
     return Ruleset(1, apps)
 
 

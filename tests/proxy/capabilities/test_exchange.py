@@ -81,7 +81,7 @@ async def test_a_result_is_exchanged_for_a_token_of_its_key(stand: Stand) -> Non
     assert jwt.get_unverified_header(token)["typ"] == "at+jwt"
     assert stand.signing.apps == ["coder"]
     [line] = stand.lines
-    assert (line["change"], line["id"], line["target"]) == ("exchanged", unique, DOCS)
+    assert (line["change"], line["token"], line["target"]) == ("exchanged", unique, DOCS)
     assert token not in str(line)
 
 
@@ -271,7 +271,7 @@ async def test_a_token_is_passed_on_with_the_chain_of_who_acts(stand: Stand) -> 
 async def test_what_is_passed_on_ends_no_later_and_says_the_least_level(stand: Stand) -> None:
     first = await stand.token(CODER)
     stand.now += 50
-    form = {"subject_token_type": JWT, "actor_token_type": JWT}
+    form = {"subject_token_type": ACCESS_TOKEN, "actor_token_type": JWT}
     proof = stand.attest(HELPER, Level.TPM)
     _, answer = await stand.trade(HELPER, first, actor_token=proof, **form)
     assert (answer["expires_in"], payload(answer["access_token"])["level"]) == (10, "software")
@@ -428,6 +428,16 @@ async def test_at_a_bound_no_token_is_forgotten_for_another(tmp_path: Path) -> N
         stand.now += 60
         stand.live.known.look(stand.now)
         await stand.token(CODER)
+
+
+async def test_one_agent_cannot_have_all_tokens_of_its_app(tmp_path: Path) -> None:
+    async with standing(tmp_path, Limits(capabilities_per_binding=1)) as stand:
+        await stand.token(CODER)
+        status, answer = await stand.trade(CODER, stand.attest(CODER))
+        assert (status, answer["error"]) == (503, "temporarily_unavailable")
+        assert "capabilities_per_binding" in answer["error_description"]
+        assert stand.metrics.bounds.value("capabilities_per_binding") == 1
+        await stand.token(by_certificate("coder", "another key"))
 
 
 async def test_those_that_are_being_signed_count_against_the_bound(tmp_path: Path) -> None:

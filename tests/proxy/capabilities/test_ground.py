@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from proxy.capabilities.exchange import Exchange
+from proxy.capabilities.form import ACCESS_TOKEN, JWT
 from tests.proxy.capabilities.stand import Stand, by_certificate, by_lease, standing
 
 CODER, HELPER, BOX = by_certificate("coder"), by_certificate("helper"), by_lease("box", "lease-1")
@@ -33,3 +34,11 @@ async def test_a_lease_has_neither_thumbprint_nor_serial(stand: Stand) -> None:
     await stand.token(BOX)
     [token] = stand.exchange.all()
     assert (token.thumbprint, token.holder.serial, token.binding) == ("", "", BOX.binding)
+
+
+async def test_what_is_passed_on_is_called_an_access_token(stand: Stand) -> None:
+    token = await stand.token(CODER)
+    status, answer = await stand.pass_on(HELPER, token, subject_token_type=JWT)
+    assert (status, answer["error"]) == (400, "invalid_request")
+    assert ACCESS_TOKEN in answer["error_description"]
+    assert (await stand.pass_on(HELPER, token))[0] == 200

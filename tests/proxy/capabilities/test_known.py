@@ -11,13 +11,17 @@ from rules.facts import Level
 NOW = 1_790_000_000
 
 
+def lease(name: str) -> Binding:
+    return Binding(Kind.LEASE, name)
+
+
 def token(
-    name: str, parent: str = "", expires: int = NOW + 60, app: str = "coder"
+    name: str, parent: str = "", expires: int = NOW + 60, app: str = "coder", of: str = "lease"
 ) -> CapabilityToken:
     return CapabilityToken(
         id=name, token_sha256=digest(f"text of {name}"), parties=(party_of(app, ""),),
         audience="docs", scopes=("a",), level=Level.TPM, least=Level.SOFTWARE,
-        binding=Binding(Kind.LEASE, "lease"), attester="ak", result="1", rule="a.yaml:1",
+        binding=lease(of), attester="ak", result="1", rule="a.yaml:1",
         at=NOW, expires=expires, parent=parent,
     )  # fmt: skip
 
@@ -83,16 +87,37 @@ def test_a_child_that_outlives_its_parent_in_the_table_is_forgotten_as_well() ->
 def test_room_is_kept_while_a_token_is_made_and_given_back() -> None:
     hit: list[str] = []
     known = Capabilities(Limits(capabilities=2, capabilities_per_app=1), hit.append)
-    with known.room("coder"):
-        with pytest.raises(FullError), known.room("coder"):
+    with known.room("coder", lease("coder")):
+        with pytest.raises(FullError), known.room("coder", lease("coder")):
             pass
-        with known.room("box"), pytest.raises(FullError), known.room("third"):
+        with (
+            known.room("box", lease("box")),
+            pytest.raises(FullError),
+            known.room("third", lease("third")),
+        ):
             pass
-    with known.room("coder"):
+    with known.room("coder", lease("coder")):
         known.add(token("a"))
-    with pytest.raises(FullError), known.room("coder"):
+    with pytest.raises(FullError), known.room("coder", lease("coder")):
         pass
     assert hit == ["capabilities_per_app", "capabilities", "capabilities_per_app"]
     known.look(NOW + 60)
-    with known.room("coder"):
+    with known.room("coder", lease("coder")):
+        pass
+
+
+def test_one_binding_has_a_share_of_its_apps_room() -> None:
+    hit: list[str] = []
+    known = Capabilities(Limits(capabilities_per_app=3, capabilities_per_binding=1), hit.append)
+    with known.room("coder", lease("one")):
+        with pytest.raises(FullError), known.room("coder", lease("one")):
+            pass
+        with known.room("coder", lease("two")):
+            pass
+    known.add(token("a", of="one"))
+    with pytest.raises(FullError, match="capabilities_per_binding"):
+        known.room("coder", lease("one")).__enter__()
+    assert hit == ["capabilities_per_binding"] * 2
+    known.look(NOW + 60)
+    with known.room("coder", lease("one")):
         pass

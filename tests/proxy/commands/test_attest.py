@@ -103,6 +103,8 @@ def test_json_has_everything(verifier: Verifier) -> None:
     assert found["token"] == verifier.tokens[0]
     assert found["level"] == "software"
     assert found.keys() >= {"expires_in", "id", "binding", "attested_at", "token_type"}
+    whole = [type(found[name]) for name in ("expires_in", "attested_at")]
+    assert whole == [int, int]  # as what is shown elsewhere
     assert verifier.contents[1]["version"] == "1.2"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from proxy.agent_api.asked import Caller
 from proxy.attested.binding import of_key
@@ -16,8 +16,9 @@ from proxy.control.agent_api import MountedApi
 from proxy.flow import Plane
 from rules.decision import Decision, Reason, Verdict
 from rules.facts import Evidence, Principal
-from tests.certs.forgery import Forged
-from tests.proxy.capabilities.stand import DOCS, Stand, standing
+from rules.ruleset import IdentityLine, Ruleset
+from tests.certs.forgery import WHO, Forged
+from tests.proxy.capabilities.stand import DOCS, RULES, Stand, standing
 from tests.proxy.control_stand import standing as controlling
 from tests.proxy.mtls.certified import Certified, certified
 
@@ -105,6 +106,8 @@ async def doors(tmp_path: Path) -> AsyncIterator[Doors]:
         controlling(tmp_path / "control", tokens.limits) as control,
     ):
         control.agent_api = MountedApi(tokens.api, _nobody)
+        known = structs.replace(RULES.apps["coder"], identity=(IdentityLine("f:1", spiffe=WHO),))
+        tokens.ruleset = Ruleset(1, {**RULES.apps, "coder": known})
         yield Doors(it, tokens, it.court.forger.good(), control.path)
 
 

@@ -171,6 +171,7 @@ class Stand:
         self.barred: Reason | None = None
         self.is_unwritable = False
         self.changed: list[Changed] = []
+        self.failed: list[tuple[Binding, str]] = []
         self.ruleset = Ruleset(1, {})
         self.use(app("coder"), app("other"))
         parts = Parts(
@@ -181,6 +182,7 @@ class Stand:
             revocations=self.revocations,
             record=lambda *line: self.lines.append(Told(*line)),
             void=self._void,
+            failed=self._failed,
             metrics=self.metrics,
             limits=limits,
             wall=self.clock,
@@ -221,6 +223,11 @@ class Stand:
 
     async def _void(self, changed: Changed) -> None:
         self.changed.append(changed)
+        if self.is_unwritable:
+            raise BindError("in force, and not on the disk")
+
+    async def _failed(self, binding: Binding, why: str) -> None:
+        self.failed.append((binding, why))
         if self.is_unwritable:
             raise BindError("in force, and not on the disk")
 

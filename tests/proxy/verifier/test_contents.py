@@ -53,7 +53,36 @@ def test_what_does_not_fit_is_refused(kind: type, content: Any) -> None:
         read(kind, content)
 
 
+@pytest.mark.parametrize(
+    ("kind", "member", "value"),
+    [
+        (EvidenceSent, "nonce", NONCE),
+        (EvidenceSent, "key", "AA"),
+        (EvidenceSent, "attester", "0" * 68),
+        (EvidenceSent, "pcr", {"0": "aa" * 32}),
+        (EnrolmentSent, "ak", "AA"),
+        (ActivationSent, "handle", "a" * 32),
+    ],
+)
+def test_a_line_feed_at_the_end_is_one_character_too_many(
+    kind: type, member: str, value: Any
+) -> None:
+    """In a pattern `$` alone lets it through."""
+    known: dict[type, dict[str, Any]] = {
+        EvidenceSent: {"nonce": NONCE, "evidence": "tpm"},
+        EnrolmentSent: {"certificates": ["AA"], "ak": "AA"},
+        ActivationSent: {"handle": "a" * 32, "secret": "AA"},
+    }
+    assert read(kind, {**known[kind], member: value})
+    fed = (
+        [value + "\n"] if isinstance(value, str) else [{"0\n": "aa" * 32}, {"0": "aa" * 32 + "\n"}]
+    )
+    for each in fed:
+        with pytest.raises(msgspec.ValidationError):
+            read(kind, {**known[kind], member: each})
+
+
 def test_a_result_is_no_access_token() -> None:
-    said = msgspec.json.decode(msgspec.json.encode(Attested("t", 1, "tpm", "i", "b", 0)))
+    said = msgspec.json.decode(msgspec.json.encode(Attested("t", 1, 1, "tpm", "i", "b", 0)))
     assert "N_A" in said.values()  # RFC 8693, section 2.2.1
     assert [level_name(each) for each in Level] == ["software", "launched", "tpm"]

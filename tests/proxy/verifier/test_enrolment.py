@@ -152,6 +152,26 @@ async def test_where_it_is_full_an_app_loses_its_own_oldest(tmp_path: Path) -> N
         assert stand.metrics.bounds.value("attester_challenges") >= 2
 
 
+async def test_a_crowd_of_one_app_closes_enrolment_for_no_other(tmp_path: Path) -> None:
+    """threats.md, "Evidence as a weapon".
+
+    One agent stops everyone through a table that is shared.
+    """
+    async with standing(tmp_path, Limits(attester_challenges=3)) as stand:
+        own, other = stand.agent(key="bb"), stand.agent("other", "cc")
+        own_waits = await challenged(own)
+        crowd = stand.agent()
+        first, second = await challenged(crowd), await challenged(crowd)
+        stand.issuer.roots = ()
+        assert (await other.ask("/attest/enrol", sent(other, Vendor()))).status == 403
+        other_waits = await challenged(other)
+        assert (await activated(crowd, *first)).status == 403  # the oldest of who has the most
+        assert (await activated(crowd, *second)).status == 200  # what failed took nothing
+        assert (await activated(own, *own_waits)).status == 200
+        assert (await activated(other, *other_waits)).status == 200
+        assert stand.metrics.bounds.value("attester_challenges") >= 1
+
+
 async def test_an_app_that_enrols_too_often_waits(tmp_path: Path) -> None:
     async with standing(tmp_path, Limits(attestation_burst=1)) as stand:
         agent = stand.agent()

@@ -26,7 +26,7 @@ ASKED = Asked("POST", "/attest", Caller(Principal("coder"), Plane.HTTP, "l"))
     ("refusal", "status", "verdict"),
     [
         (malformed("it is none"), 400, Verdict.DENY),
-        (limited(), 429, Verdict.DENY),
+        (limited("too often"), 429, Verdict.DENY),
         (unavailable("not now"), 503, Verdict.FAIL),
         (unavailable("full", Reason.CAPACITY), 503, Verdict.FAIL),
         (stale(60.0), 403, Verdict.DENY),

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import jwt
 import pytest
+from msgspec import structs
 
 from certs.domain import init_domain
 from proxy.attested.binding import Kind
 from proxy.certificates.revoked import Kind as Revoked
 from proxy.certificates.revoked import Revocation
 from proxy.limits import Limits
+from rules.ruleset import Capability, Requirements
 from tests.proxy.attested.making import result
 from tests.proxy.verifier.stand import (
     TRUST_DOMAIN,
@@ -184,3 +186,74 @@ async def test_a_result_ends_with_the_certificate_that_it_is_bound_to(stand: Sta
     stand.clock.now += 1
     assert stand.live.attestations.of(agent.binding, "coder") == ()
     assert stand.live.attestations.find(said["token"]) is None
+
+
+async def test_a_result_is_as_old_as_its_nonce(stand: Stand) -> None:
+    """RFC 9334, section 10.3: evidence is younger than its nonce, and no more is known."""
+    agent = stand.agent()
+    given = await agent.nonce()
+    begun = stand.clock.now
+    stand.clock.now += 50
+    said = await agent.attest(agent.software(given))
+    assert (said["attested_at"], said["expires_in"]) == (begun, 250)
+    claims, _ = stand.issuer.signed[-1]
+    assert (claims["iat"], claims["exp"]) == (begun, begun + 300)
+    stand.clock.now = begun + 299
+    assert stand.live.attestations.of(agent.binding, "coder") != ()
+    stand.clock.now = begun + 300
+    assert stand.live.attestations.of(agent.binding, "coder") == ()
+
+
+@pytest.mark.parametrize(
+    ("max_age_s", "not_after_s", "waits_s", "renew_in"),
+    [
+        (300, 3600, 0, 240),
+        (60, 3600, 0, 48),
+        (60, 3600, 50, 8),
+        (300, 100, 0, 80),
+        (600, 3600, 50, 200),
+        (3, 3600, 0, 5),
+        (10, 3600, 50, 5),
+    ],
+)
+async def test_it_says_when_to_attest_anew(
+    stand: Stand, max_age_s: int, not_after_s: int, waits_s: int, renew_in: int
+) -> None:
+    """Before the result ends, its certificate, and the least age that a rule names."""
+    rules = app("coder")
+    capability = Capability(
+        "coder.yaml:1",
+        "https://api.example",
+        frozenset({"read"}),
+        60,
+        require=Requirements(max_age_s=max_age_s),
+    )
+    stand.use(
+        structs.replace(rules, require=Requirements(max_age_s=600), capabilities=(capability,))
+    )
+    agent = stand.agent(not_after=int(stand.clock.now) + not_after_s)
+    given = await agent.nonce()
+    stand.clock.now += waits_s
+    said = await agent.attest(agent.software(given))
+    assert said["renew_in"] == renew_in
+
+
+async def test_an_older_nonce_takes_no_younger_results_place(stand: Stand) -> None:
+    agent = stand.agent()
+    older = await agent.nonce()
+    stand.clock.now += 30
+    first = await agent.attested()
+    said = await agent.attest(agent.software(older))
+    assert said.status == 200
+    assert agent.results == [first["id"]]
+    assert stand.live.attestations.find(said["token"]) is not None
+
+
+async def test_a_nonce_counts_no_longer_than_what_it_proves(tmp_path: Path) -> None:
+    async with standing(tmp_path, ttl_s=30) as stand:
+        agent = stand.agent()
+        evidence = agent.software(await agent.nonce())
+        stand.clock.now += 30
+        said = await agent.attest(evidence)
+        assert (said.status, said["reason"]) == (403, "attestation-required")
+        assert "30 s" in said["detail"]

@@ -28,6 +28,33 @@ async def test_a_failed_one_voids_what_the_binding_had(stand: Stand) -> None:
     assert stand.live.attestations.of(agent.binding, "coder") == ()
 
 
+async def test_a_failed_one_ends_the_capability_tokens_of_its_binding(stand: Stand) -> None:
+    """Whether a result stands or not: tokens outlive what they were made of."""
+    agent = stand.agent()
+    for is_unwritable in (False, True):
+        stand.is_unwritable = is_unwritable
+        given = await agent.nonce()
+        said = await agent.attest(agent.software(given, signature=b64(b"\x30\x00")))
+        assert said.status == 403
+        binding, why = stand.failed.pop()
+        assert (binding, "signature" in why or "key" in why) == (agent.binding, True)
+    assert stand.changed == []
+
+
+async def test_what_proves_nothing_against_him_leaves_his_tokens(stand: Stand) -> None:
+    """A nonce that was too late, an issuer that is gone, and what is malformed."""
+    agent = stand.agent()
+    await agent.attested()
+    evidence = agent.software(await agent.nonce())
+    stand.clock.now += 60
+    assert (await agent.attest(evidence)).status == 403
+    assert agent.results == []
+    stand.issuer.is_gone = True
+    assert (await agent.attest(agent.software(await agent.nonce()))).status == 503
+    assert (await agent.attest({**evidence, "key": "A"})).status == 400
+    assert stand.failed == []
+
+
 async def test_a_changed_pcr_voids_all_that_the_attester_has_proven(stand: Stand) -> None:
     """threats.md, "Identity".
 
@@ -43,10 +70,52 @@ async def test_a_changed_pcr_voids_all_that_the_attester_has_proven(stand: Stand
     assert (said.status, said["reason"]) == (403, "attestation-required")
     assert "PCR 7" in said["detail"]
     assert (agent.results, second.results, len(stranger.results)) == ([], [], 1)
+    assert stand.failed == []
     [(voided, why)] = stand.voided
     assert set(voided) == ids
     assert "PCR 7" in why
     assert stand.count("tpm", "changed") == 1
+
+
+async def test_a_change_of_a_tpm_is_one_of_each_of_its_aks(stand: Stand) -> None:
+    """threats.md, "Identity": PCR mismatch; another AK of the same TPM is no way around it."""
+    agent, second, elsewhere = stand.agent(), stand.agent(key="bb"), stand.agent(key="cc")
+    for each in (agent, second, elsewhere):
+        known = each.enrolled()
+        if each is elsewhere:
+            stand.live.note(structs.replace(known, ek_sha256="dd" * 32))
+        assert (await each.quoted()).status == 200
+    said = await agent.quoted(pcrs={**PCRS, "7": "cc" * 32})
+    assert said.status == 403
+    assert (agent.results, second.results, len(elsewhere.results)) == ([], [], 1)
+    assert {each.attester for each in stand.changed} == {agent.name, second.name}
+    assert len(stand.changed[0].results) == 2
+    assert stand.changed[1].serial == ""
+
+
+async def test_a_new_ak_of_a_tpm_hides_no_older_state_of_it(stand: Stand) -> None:
+    """threats.md, "Identity": resetCount and clock; those of a TPM are one for all its AKs."""
+    agent, second = stand.agent(), stand.agent(key="bb")
+    agent.enrolled()
+    assert (await agent.quoted(counters=(100_000, 5, 6))).status == 200
+    second.enrolled()
+    said = await second.quoted(counters=(100_000, 4, 6))
+    assert said.status == 403
+    assert "resetCount went back from 5 to 4" in said["detail"]
+    assert agent.results == []
+
+
+async def test_counters_that_a_tpm_obscures_are_compared_with_nothing(stand: Stand) -> None:
+    """TPM 2.0, part 1, section 36.7: so is the version of the firmware then."""
+    agent, second = stand.agent(), stand.agent(key="bb")
+    known = agent.enrolled()
+    assert (await agent.quoted(counters=(100_000, 5, 6))).status == 200
+    quoted = stand.live.attester(known.name, "coder")
+    assert quoted is not None
+    stand.live.note(structs.replace(quoted, firmware=quoted.firmware + 1))
+    second.enrolled()
+    assert (await second.quoted(counters=(100_000, 4, 6))).status == 200
+    assert len(agent.results) == 1
 
 
 async def test_each_result_that_is_void_has_a_line_of_its_own(stand: Stand) -> None:

@@ -151,9 +151,65 @@ def test_what_is_final_is_answered_before_its_content() -> None:
     frames = talk.send(Kind.HEADERS, Flag.END_HEADERS, 1, talk.block(b"/final", post=True))
     assert kinds(frames) == [Kind.HEADERS, Kind.DATA, Kind.RST_STREAM]
     assert talk.memory.known == {}
-    late = talk.send(Kind.DATA, Flag.END_STREAM, 1, b"late")
-    assert (late[0].kind, code(late[0])) == (Kind.RST_STREAM, ErrorCode.STREAM_CLOSED)
+    assert talk.send(Kind.DATA, Flag.END_STREAM, 1, b"late") == []
     assert len(talk.echo.served) == 1
+
+
+def refused(frames: list[Frame]) -> bool:
+    """Return whether a stream was reset because it is closed."""
+    return kinds(frames) == [Kind.RST_STREAM] and code(frames[0]) == ErrorCode.STREAM_CLOSED
+
+
+def begun(talk: Talk) -> int:
+    """Return a stream that was answered early."""
+    stream = talk.next()
+    assert talk.send(Kind.HEADERS, Flag.END_HEADERS, stream, talk.block(b"/final", post=True))
+    return stream
+
+
+@pytest.mark.parametrize("kind", [Kind.DATA, Kind.HEADERS])
+def test_what_was_under_way_when_we_ended_a_stream_is_ignored_once(kind: Kind) -> None:
+    """RFC 9113, section 5.1."""
+    talk = opened()
+    stream = begun(talk)
+    last = talk.encoder.encode([(b"a", b"b")]) if kind == Kind.HEADERS else b"late"
+    assert talk.send(Kind.DATA, 0, stream, b"late") == []
+    assert talk.send(kind, WHOLE, stream, last) == []
+    assert refused(talk.send(kind, WHOLE, stream, last))
+
+
+def test_a_stream_s_window_is_what_may_have_been_under_way() -> None:
+    talk = opened()
+    stream, part = begun(talk), bytes(16384)
+    for _ in range(STREAM_WINDOW // len(part)):
+        frames = talk.send(Kind.DATA, 0, stream, part)
+        assert set(kinds(frames)) <= {Kind.WINDOW_UPDATE}  # the connection's, given back
+    assert refused(talk.send(Kind.DATA, 0, stream, b"x"))
+
+
+def test_few_streams_are_remembered_for_what_was_under_way() -> None:
+    talk = opened(Limits(doh_streams=2))
+    first, second, third = (begun(talk) for _ in range(3))
+    assert refused(talk.send(Kind.DATA, 0, first, b"late"))
+    assert talk.send(Kind.DATA, 0, third, b"late") == []
+    assert talk.send(Kind.RST_STREAM, 0, second, bytes(4)) == []
+    assert refused(talk.send(Kind.DATA, 0, second, b"late"))
+
+
+def test_an_early_reply_that_the_window_holds_back_outlives_what_was_under_way() -> None:
+    talk = opened()
+    talk.say(write_settings({Setting.INITIAL_WINDOW_SIZE: 0}))
+    stream = begun(talk)
+    assert talk.send(Kind.DATA, 0, stream, b"late") == []
+    frames = talk.send(Kind.WINDOW_UPDATE, 0, stream, (100).to_bytes(4))
+    assert kinds(frames) == [Kind.DATA, Kind.RST_STREAM]
+    assert code(frames[1]) == ErrorCode.NO_ERROR
+
+
+def test_a_flood_after_an_early_reply_ends_the_connection() -> None:
+    talk = opened(Limits(doh_control_frames=50))
+    frames = talk.say(write_frame(Kind.DATA, 0, begun(talk)) * 60)
+    assert code(frames[-1]) == ErrorCode.ENHANCE_YOUR_CALM
 
 
 def test_a_reply_comes_when_it_is_there() -> None:
