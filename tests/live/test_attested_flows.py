@@ -104,8 +104,15 @@ async def watched(
     async with stand.tunnels(*agents) as [first, *others]:
         ends = [asyncio.create_task(leg.ending()) for leg in first]
         filling = [asyncio.create_task(leg.fill()) for leg in first if is_saturated]
+
+        def is_filling() -> bool:
+            # On a busy host it may be cut while it carries all that it can, and is never full.
+            return is_saturated and not all(
+                leg.is_full or end.done() for leg, end in zip(first, ends, strict=True)
+            )
+
         async with asyncio.timeout(PATIENCE_S):
-            while is_saturated and not all(leg.is_full for leg in first):  # noqa: ASYNC110 - no event tells of it
+            while is_filling():  # noqa: ASYNC110 - no event tells of it
                 await asyncio.sleep(0.01)
         ended = asyncio.gather(*ends)
         how = asyncio.ensure_future(_how(ended))
