@@ -1,7 +1,10 @@
 """Fixtures that more than one folder of tests uses."""
 
+import asyncio
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from inspect import iscoroutinefunction
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,26 @@ from tests.internet import Internet
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
+# Less than the 120 s of pyproject.toml, whose signal a loop that is never idle may swallow.
+ASYNC_TEST_S = 110.0
+
 REPORT = pytest.StashKey[list[str]]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bound each asynchronous test, so that one that hangs fails alone."""
+    for item in items:
+        if isinstance(item, pytest.Function) and iscoroutinefunction(item.obj):
+            item.obj = _bounded(item.obj)
+
+
+def _bounded(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def bounded(*args: object, **kwargs: object) -> None:
+        async with asyncio.timeout(ASYNC_TEST_S):
+            await test(*args, **kwargs)
+
+    return bounded
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from msgspec import Struct
 from tests.internet import Internet, until
 from tests.live.appliance import ROOT, Appliance, Folders, keep, running
 from tests.live.identity_stand import Desk
-from tests.live.test_revocation import Leg
+from tests.live.legs import Leg, aborting
 
 TRUST = "spiffe://sallyport.internal"
 PROXY, PLAIN = "https://localhost:3129", "http://127.0.0.1:3128"
@@ -297,22 +297,24 @@ class Stand:
                 lambda *ends: met.put_nowait(Leg(*ends)), sock=listening
             )
             await stack.enter_async_context(server)
+            ends: list[Leg] = []
+            await stack.enter_async_context(aborting(ends))
             opened = []
             for each in agents:
-                near = await self._near(each)
+                near = await self._near(each, ends)
                 async with asyncio.timeout(PATIENCE_S):
                     far = await met.get()
+                ends.append(far)
                 opened.append((near, far))
-                for leg in (near, far):
-                    stack.callback(leg.writer.transport.abort)
             yield opened
 
-    async def _near(self, agent: Agent) -> Leg:
+    async def _near(self, agent: Agent, ends: list[Leg]) -> Leg:
         with self.internet.agent.entered():
             sock = socket.create_connection(("127.0.0.1", 3129))
         near = Leg(*await asyncio.open_connection(
             sock=sock, ssl=agent.tls(), server_hostname="localhost"
         ))  # fmt: skip
+        ends.append(near)
         authority = b"example.com:%d" % TUNNEL_PORT
         near.writer.write(b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n\r\n" % (authority, authority))
         async with asyncio.timeout(PATIENCE_S):

@@ -30,7 +30,7 @@ from tests.live.attestation_stand import (
     Stand,
     standing,
 )
-from tests.live.test_revocation import Leg
+from tests.live.legs import Leg, endings
 from tests.swtpm import Swtpm, Vendor
 
 pytestmark = pytest.mark.live
@@ -102,18 +102,7 @@ async def watched(
 ) -> AsyncIterator[tuple["asyncio.Future[list[str]]", list[tuple[Leg, Leg]]]]:
     """Open a tunnel with each; yield how the first one's legs end, and the others."""
     async with stand.tunnels(*agents) as [first, *others]:
-        ends = [asyncio.create_task(leg.ending()) for leg in first]
-        filling = [asyncio.create_task(leg.fill()) for leg in first if is_saturated]
-
-        def is_filling() -> bool:
-            # On a busy host it may be cut while it carries all that it can, and is never full.
-            return is_saturated and not all(
-                leg.is_full or end.done() for leg, end in zip(first, ends, strict=True)
-            )
-
-        async with asyncio.timeout(PATIENCE_S):
-            while is_filling():  # noqa: ASYNC110 - no event tells of it
-                await asyncio.sleep(0.01)
+        ends = await endings(first, is_saturated=is_saturated)
         ended = asyncio.gather(*ends)
         how = asyncio.ensure_future(_how(ended))
         try:
@@ -121,9 +110,7 @@ async def watched(
         finally:
             how.cancel()
             ended.cancel()
-            for task in filling:
-                task.cancel()
-            await asyncio.gather(how, ended, *filling, return_exceptions=True)
+            await asyncio.gather(how, ended, return_exceptions=True)
 
 
 async def _how(ended: "asyncio.Future[list[tuple[str, float]]]") -> list[str]:

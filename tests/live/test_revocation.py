@@ -4,7 +4,6 @@ The origin and the clients are the test's own, so that a reset can be told from 
 """
 
 import asyncio
-import contextlib
 import socket
 import ssl
 import time
@@ -21,6 +20,7 @@ from msgspec import Struct
 from proxy.control.client import ControlClient
 from tests.internet import Internet
 from tests.live.appliance import Folders, running
+from tests.live.legs import PATIENCE_S, Leg, aborting, endings
 from tests.live.token_stand import sallyport
 
 pytestmark = pytest.mark.live
@@ -44,8 +44,6 @@ CONFIG = """
 listen: {{proxy_tls: ["127.0.0.1:3129"], proxy: []}}
 resolver: {{upstream_ca: {ca}}}
 """
-PIECE = bytes(65536)
-PATIENCE_S = 10.0
 
 
 class View(Struct):
@@ -64,36 +62,6 @@ class Desk(Struct, frozen=True):
     certified: ssl.SSLContext
     bare: ssl.SSLContext
     named: dict[str, str]
-
-
-class Leg:
-    """One end of a tunnel."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    @property
-    def is_full(self) -> bool:
-        """Whether more was written than the other end takes."""
-        return self.writer.transport.get_write_buffer_size() > 0
-
-    async def ending(self) -> tuple[str, float]:
-        """Read until the end; return how it ended, and when."""
-        try:
-            while await self.reader.read(1 << 18):
-                pass
-        except ConnectionResetError:
-            return "reset", time.monotonic()
-        return "end", time.monotonic()
-
-    async def fill(self) -> None:
-        """Write as much as the other end takes."""
-        with contextlib.suppress(ConnectionError):
-            while True:
-                self.writer.write(PIECE)
-                await self.writer.drain()
-                await asyncio.sleep(0)  # where it is not full it does not wait
 
 
 @pytest.fixture(scope="module")
@@ -121,23 +89,26 @@ async def tunnels(desk: Desk, *contexts: ssl.SSLContext) -> AsyncIterator[list[t
     with desk.internet.outside.entered():
         listening = socket.create_server((ORIGIN, PORT))
     server = await asyncio.start_server(lambda *ends: met.put_nowait(Leg(*ends)), sock=listening)
-    opened = []
-    async with server:
+    opened: list[tuple[Leg, Leg]] = []
+    ends: list[Leg] = []
+    async with server, aborting(ends):
         for context in contexts:
             with desk.internet.agent.entered():
                 sock = socket.create_connection(("127.0.0.1", PROXY_PORT))
             near = Leg(*await asyncio.open_connection(
                 sock=sock, ssl=context, server_hostname="localhost"
             ))  # fmt: skip
+            ends.append(near)
             near.writer.write(
                 b"CONNECT example.com:%d HTTP/1.1\r\nHost: example.com:%d\r\n\r\n" % (PORT, PORT)
             )
-            head = await near.reader.readuntil(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 200"), head
-            opened.append((near, await met.get()))
+            async with asyncio.timeout(PATIENCE_S):
+                head = await near.reader.readuntil(b"\r\n\r\n")
+                assert head.startswith(b"HTTP/1.1 200"), head
+                far = await met.get()
+            ends.append(far)
+            opened.append((near, far))
         yield opened
-        for leg in (leg for both in opened for leg in both):
-            leg.writer.transport.abort()
 
 
 async def revoked(desk: Desk, kind: str) -> View:
@@ -159,11 +130,8 @@ async def test_what_a_certificate_opened_is_reset_at_both_ends_and_nothing_else(
 ) -> None:
     """threats.md, "Identity": "A revoked or expired client certificate on an open connection"."""
     async with tunnels(desk, desk.certified, desk.bare) as ((near, far), (other, origin)):
-        ends = [asyncio.create_task(leg.ending()) for leg in (near, far)]
-        filling = [asyncio.create_task(leg.fill()) for leg in (near, far) if is_saturated]
+        ends = await endings((near, far), is_saturated=is_saturated)
         async with asyncio.timeout(PATIENCE_S):
-            while is_saturated and not (near.is_full and far.is_full):  # noqa: ASYNC110 - no event tells of it
-                await asyncio.sleep(0.01)
             begun = time.monotonic()
             view = await revoked(desk, kind)
             (near_how, near_at), (far_how, far_at) = await asyncio.gather(*ends)
@@ -171,7 +139,6 @@ async def test_what_a_certificate_opened_is_reset_at_both_ends_and_nothing_else(
             assert (near_how, far_how) == ("reset", "reset")
             other.writer.write(b"still")
             assert await origin.reader.readexactly(5) == b"still"
-            await asyncio.gather(*filling)
     await restored(desk, kind)
     last_ms = (max(near_at, far_at) - begun) * 1000
     report.append(f"revoked {kind}, saturated {is_saturated}: last reset after {last_ms:.0f} ms")

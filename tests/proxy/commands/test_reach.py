@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 import typer
 
-from proxy.commands.reach import client_of, client_or_fail, is_remote, reach
+from proxy.commands.reach import (
+    ask,
+    ask_if_running,
+    client_of,
+    client_or_fail,
+    is_remote,
+    reach,
+)
 from proxy.config import Settings
 from tests.proxy.patients import settings_in
 
@@ -57,3 +64,19 @@ def test_all_three_files_are_needed(
         reach(PLACE, *files)
     assert caught.value.exit_code == 2
     assert "--cert, --key and --ca" in capsys.readouterr().err
+
+
+def test_asking_nobody_ends_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reach("", None, None, None)
+    client = client_or_fail(settings(tmp_path, f"{tmp_path}/control.sock"))
+    with pytest.raises(typer.Exit) as caught:
+        ask(client, "GET", "/status")
+    assert caught.value.exit_code == 4
+    assert "control.sock" in capsys.readouterr().err
+
+
+def test_asking_if_one_runs_tells_that_none_does(tmp_path: Path) -> None:
+    reach("", None, None, None)
+    client = client_or_fail(settings(tmp_path, f"{tmp_path}/control.sock"))
+    assert ask_if_running(client, "GET", "/status") is None
+    assert ask_if_running(None, "GET", "/status") is None
