@@ -1,7 +1,7 @@
-"""A request to the agent-facing API, whichever plane carries it, and its answer."""
+"""A request to the agent-facing API, whichever plane carries it, its answer, and its evidence."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -10,7 +10,7 @@ from proxy.attested.binding import Binding
 from proxy.certificates.svid import Svid
 from proxy.flow import Plane
 from proxy.wire.fields import Fields
-from rules.decision import Reason
+from rules.decision import Reason, Verdict
 from rules.facts import Principal
 
 PROBLEM = "application/problem+json"
@@ -62,6 +62,21 @@ class Answer(Struct, frozen=True):
     content: bytes
     media_type: str = JSON
     fields: Fields = ()
+
+
+class Record(Protocol):
+    """Writes the audit line of what an agent has changed, or was refused."""
+
+    def __call__(
+        self,
+        app: str,
+        change: str,
+        verdict: Verdict,
+        reason: Reason,
+        target: str,
+        detail: Mapping[str, object],
+    ) -> object:
+        """Write it; `target` is whom or what it is about.  No secret and no token stands in it."""
 
 
 class ProblemError(Exception):

@@ -1,32 +1,17 @@
 """What exchanging, asking about and revoking tokens is made of."""
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable
 
 from msgspec import Struct
 
+from proxy.agent_api.asked import Record
 from proxy.agent_api.issuing import Signer
 from proxy.attested.known import Attestations
 from proxy.capabilities.live import LiveCapabilities
 from proxy.limits import Limits
 from proxy.metrics import Metrics
-from rules.decision import Reason, Verdict
+from rules.decision import Reason
 from rules.ruleset import Ruleset
-
-
-class Record(Protocol):
-    """Writes the audit line of what an agent has changed, or was refused."""
-
-    def __call__(
-        self,
-        app: str,
-        change: str,
-        verdict: Verdict,
-        reason: Reason,
-        target: str,
-        detail: Mapping[str, object],
-    ) -> object:
-        """Write it; `target` is what it is about.  No token stands in it."""
 
 
 class Parts(Struct, frozen=True, kw_only=True):

@@ -1,27 +1,21 @@
 """`sallyport agents`: which agents attest or send heartbeats, and how each of them stands."""
 
 import sys
-from typing import Any
 
 import msgspec
 
 from proxy.agents.state import AgentView, Claimed
 from proxy.audit_line import printable
 from proxy.commands.listing import Column, show
-from proxy.commands.reach import client_or_fail
+from proxy.commands.reach import ask, client_or_fail
 from proxy.commands.say import (
-    EXIT_BIND,
-    EXIT_FINDINGS,
     ConfigOption,
     JsonOption,
     StateOption,
     SystemOption,
-    fail,
     settings_of,
 )
 from proxy.config import Settings
-from proxy.control.client import ControlError
-from proxy.errors import BindError
 
 _MINUTE_S, _HOUR_S, _DAY_S = 60.0, 3600.0, 86400.0
 _COLUMNS = (
@@ -47,12 +41,7 @@ def agents(
 
 
 def _asked(settings: Settings) -> list[AgentView]:
-    try:
-        answer: Any = client_or_fail(settings).get("/agents")
-    except BindError as error:
-        fail(str(error), EXIT_BIND)
-    except ControlError as error:
-        fail(str(error), EXIT_BIND if error.status >= 500 else EXIT_FINDINGS)
+    answer = ask(client_or_fail(settings), "GET", "/agents")
     return msgspec.convert(answer, list[AgentView])
 
 

@@ -1,6 +1,6 @@
 """`sallyport attesters`: the TPMs that are enrolled, of the running appliance."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 import msgspec
@@ -8,23 +8,18 @@ import typer
 
 from proxy.audit_line import printable
 from proxy.commands.listing import Column, show
-from proxy.commands.reach import client_or_fail
+from proxy.commands.reach import ask, client_or_fail
 from proxy.commands.say import (
-    EXIT_BIND,
-    EXIT_FINDINGS,
     ConfigOption,
     JsonOption,
     StateOption,
     SystemOption,
-    fail,
     say,
     settings_of,
 )
 from proxy.commands.tokens import write_json
 from proxy.config import Settings
 from proxy.control.attesters import AttesterView
-from proxy.control.client import ControlError
-from proxy.errors import BindError
 
 app = typer.Typer(
     name="attesters",
@@ -86,10 +81,5 @@ def remove(
 
 
 def _asked(settings: Settings, method: str, target: str) -> list[AttesterView]:
-    try:
-        answer: Any = client_or_fail(settings).ask(method, target)
-    except BindError as error:
-        fail(str(error), EXIT_BIND)
-    except ControlError as error:
-        fail(str(error), EXIT_BIND if error.status >= 500 else EXIT_FINDINGS)
+    answer = ask(client_or_fail(settings), method, target)
     return msgspec.convert(answer, list[AttesterView])

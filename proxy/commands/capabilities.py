@@ -18,7 +18,7 @@ from proxy.audit_line import printable
 from proxy.capabilities.live import FILE_NAME, LiveCapabilities
 from proxy.capabilities.token import digest
 from proxy.commands.listing import Column, show
-from proxy.commands.reach import client_of
+from proxy.commands.reach import ask_if_running, client_of
 from proxy.commands.say import (
     EXIT_BIND,
     EXIT_FINDINGS,
@@ -33,7 +33,6 @@ from proxy.commands.say import (
 from proxy.commands.tokens import write_json
 from proxy.config import Settings
 from proxy.control.capabilities import CapabilityView, shown
-from proxy.control.client import ControlError, NotRunningError
 from proxy.errors import BindError
 
 app = typer.Typer(
@@ -59,7 +58,7 @@ def list_(
 ) -> None:
     """List the tokens that have not expired."""
     settings = settings_of(config, None, state, system=system)
-    answer = _ask(settings, "GET", "/capabilities")
+    answer = ask_if_running(client_of(settings), "GET", "/capabilities")
     views = _views(answer) if answer is not None else _done(settings, _listed)
     if as_json:
         write_json(views)
@@ -91,7 +90,7 @@ def revoke(
     # A token itself goes nowhere: neither into a request nor into a log.
     named = digest(which) if "." in which else which
     target = f"/capabilities/{quote(named, safe='')}?{urlencode({'why': why})}"
-    answer = _ask(settings, "DELETE", target)
+    answer = ask_if_running(client_of(settings), "DELETE", target)
     if answer is not None:
         views = _views(answer)
     else:
@@ -138,21 +137,6 @@ def _done(
         return asyncio.run(run())
     except BindError as error:
         fail(str(error), EXIT_BIND)
-
-
-def _ask(settings: Settings, method: str, target: str) -> Any:
-    """Return what the appliance answers; None where none runs that could."""
-    client = client_of(settings)
-    if client is None:
-        return None
-    try:
-        return client.ask(method, target)
-    except NotRunningError:
-        return None
-    except BindError as error:
-        fail(str(error), EXIT_BIND)
-    except ControlError as error:
-        fail(str(error), EXIT_BIND if error.status >= 500 else EXIT_FINDINGS)
 
 
 def _views(answer: Any) -> list[CapabilityView]:

@@ -5,15 +5,18 @@
 The options stand before the command, or in the environment.
 """
 
+import contextlib
+from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from proxy.commands.say import EXIT_BIND, EXIT_USAGE, fail
+from proxy.commands.say import EXIT_BIND, EXIT_FINDINGS, EXIT_USAGE, fail
 from proxy.config import Settings
-from proxy.control.client import ControlClient, Remote
+from proxy.control.client import ControlClient, ControlError, NotRunningError, Remote
+from proxy.errors import BindError
 
 ControlOption = Annotated[
     str,
@@ -65,3 +68,31 @@ def client_or_fail(settings: Settings) -> ControlClient:
     if client is None:
         fail("there is no control socket: `listen.control` is empty", EXIT_BIND)
     return client
+
+
+def ask(client: ControlClient, method: str, target: str, content: object = None) -> Any:
+    """Return what the appliance answers; ends the command where it does not, or refuses."""
+    with _ending():
+        return client.ask(method, target, content)
+
+
+def ask_if_running(
+    client: ControlClient | None, method: str, target: str, content: object = None
+) -> Any:
+    """Return the same; None where no appliance runs that could be asked."""
+    if client is None:
+        return None
+    with _ending(), contextlib.suppress(NotRunningError):
+        return client.ask(method, target, content)
+    return None
+
+
+@contextlib.contextmanager
+def _ending() -> Iterator[None]:
+    """End the command with what keeps the appliance from answering."""
+    try:
+        yield
+    except BindError as error:
+        fail(str(error), EXIT_BIND)
+    except ControlError as error:
+        fail(str(error), EXIT_BIND if error.status >= 500 else EXIT_FINDINGS)

@@ -19,7 +19,7 @@ from proxy.certificates.live import LiveRevocations
 from proxy.certificates.meant import KINDS, meant
 from proxy.certificates.revoked import FILE_NAME
 from proxy.commands.listing import Column, show
-from proxy.commands.reach import client_of
+from proxy.commands.reach import ask_if_running, client_of
 from proxy.commands.say import (
     EXIT_BIND,
     EXIT_FINDINGS,
@@ -33,7 +33,6 @@ from proxy.commands.say import (
 )
 from proxy.commands.tokens import TokensOf, write_json
 from proxy.config import Settings
-from proxy.control.client import ControlError, NotRunningError
 from proxy.control.revocations import WHY_CHARACTERS, RevocationView, restore_meant, shown
 from proxy.errors import BindError, ConfigError
 from proxy.reload.files import public_suffixes, read_rules
@@ -69,7 +68,7 @@ def revoke(  # noqa: PLR0913 - one argument an option
     settings = settings_of(config, None, state, system=system)
     _check_words(what, why)
     content = {"what": what, "kind": kind, "why": why}
-    answer = _ask(settings, "POST", "/revocations", content)
+    answer = ask_if_running(client_of(settings), "POST", "/revocations", content)
     made = _revoked_here(settings, what, kind, why) if answer is None else _views(answer)
     if as_json:
         write_json(made)
@@ -91,7 +90,7 @@ def restore(
     """Let what was revoked count again; a token stays void."""
     settings = settings_of(config, None, state, system=system)
     query = urlencode({"what": what, **({} if kind is None else {"kind": kind})})
-    answer = _ask(settings, "DELETE", f"/revocations?{query}")
+    answer = ask_if_running(client_of(settings), "DELETE", f"/revocations?{query}")
     if answer is None:
         work = _restored(_live(settings), what, kind, _apps(settings))
         answer = [msgspec.to_builtins(shown(_done(work)))]
@@ -111,7 +110,7 @@ def revoked(
 ) -> None:
     """List what is revoked, the oldest first; `sallyport app list` shows tokens."""
     settings = settings_of(config, None, state, system=system)
-    answer = _ask(settings, "GET", "/revocations")
+    answer = ask_if_running(client_of(settings), "GET", "/revocations")
     views = _listed(settings) if answer is None else _views(answer)
     if as_json:
         write_json(views)
@@ -181,21 +180,6 @@ def _apps(settings: Settings) -> Container[str]:
         say("the rules have errors, and which apps there are is not known; `sallyport check`")
         return ()
     return files.loaded.ruleset.apps
-
-
-def _ask(settings: Settings, method: str, target: str, content: object = None) -> Any:
-    """Return what the appliance answers; None where none runs that could."""
-    client = client_of(settings)
-    if client is None:
-        return None
-    try:
-        return client.ask(method, target, content)
-    except NotRunningError:
-        return None
-    except BindError as error:
-        fail(str(error), EXIT_BIND)
-    except ControlError as error:
-        fail(str(error), EXIT_BIND if error.status >= 500 else EXIT_FINDINGS)
 
 
 def _views(answer: Any) -> list[RevocationView]:

@@ -7,7 +7,7 @@ passes through the control socket into a file of mode 0600, and stands nowhere e
 import datetime as dt
 import re
 from pathlib import Path
-from typing import Annotated, Any, override
+from typing import Annotated, override
 
 import msgspec
 import typer
@@ -16,7 +16,7 @@ from msgspec import Struct
 from certs import files
 from certs.errors import CertsError, SpiffeError
 from certs.spiffe import SCHEME, workload_id
-from proxy.commands.reach import client_or_fail, is_remote
+from proxy.commands.reach import ask, client_or_fail, is_remote
 from proxy.commands.say import (
     EXIT_BIND,
     EXIT_FINDINGS,
@@ -32,8 +32,7 @@ from proxy.commands.say import (
 from proxy.commands.tokens import check_name, write_json
 from proxy.config import Settings
 from proxy.control.admins import admin_id
-from proxy.control.client import ControlClient, ControlError
-from proxy.errors import BindError
+from proxy.control.client import ControlClient
 from proxy.hardening import close_to_debuggers
 from proxy.renewal import certificate_folder
 from proxy.units import read_seconds
@@ -116,7 +115,7 @@ def admin(  # noqa: PLR0913 - one argument an option
 def _id_of(client: ControlClient, settings: Settings, app: str) -> str:
     """Return the one SPIFFE ID by which the rules know `app`."""
     check_name(app)
-    lines = _answer(client, "GET", f"/apps/{app}")["identity"]
+    lines = ask(client, "GET", f"/apps/{app}")["identity"]
     domain = settings.identity.trust_domain
     found = []
     for each in dict.fromkeys(line["spiffe"] for line in lines if "spiffe" in line):
@@ -133,16 +132,7 @@ def _id_of(client: ControlClient, settings: Settings, app: str) -> str:
 
 
 def _ask(client: ControlClient, wanted: dict[str, object]) -> Made:
-    return msgspec.convert(_answer(client, "POST", "/svids", wanted), Made)
-
-
-def _answer(client: ControlClient, method: str, target: str, content: object = None) -> Any:
-    try:
-        return client.ask(method, target, content)
-    except BindError as error:
-        fail(str(error), EXIT_BIND)
-    except ControlError as error:
-        fail(str(error), EXIT_BIND if error.status >= 500 else EXIT_FINDINGS)
+    return msgspec.convert(ask(client, "POST", "/svids", wanted), Made)
 
 
 def _ttl(text: str | None) -> int:

@@ -19,10 +19,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from proxy.commands.reach import client_of
+from proxy.commands.reach import ask_if_running, client_of
 from proxy.commands.say import EXIT_BIND, EXIT_FINDINGS, EXIT_USAGE, fail, say
 from proxy.config import Settings
-from proxy.control.client import ControlError, NotRunningError
 from proxy.control.status import TokenView, view
 from proxy.errors import BindError, ConfigError
 from proxy.tokens.file import FILE_NAME, TokenFile
@@ -56,7 +55,7 @@ class TokensOf:
 
     def issue(self, wanted: Wanted) -> Told:
         """Make a token; ends the command with what is wrong."""
-        answer = self._ask("POST", "/tokens", wanted)
+        answer = ask_if_running(self._client, "POST", "/tokens", wanted)
         if answer is None:
             return _told(_done(self._file().issue(wanted, _now())))
         return msgspec.convert(answer, Told)
@@ -65,7 +64,8 @@ class TokensOf:
         """Make the successor of the token `which`; ends the command with what is wrong."""
         check_name(which)
         content = {"grace_s": grace_s}
-        answer = self._ask("POST", f"/tokens/{which}/rotate?purpose={self._purpose}", content)
+        target = f"/tokens/{which}/rotate?purpose={self._purpose}"
+        answer = ask_if_running(self._client, "POST", target, content)
         if answer is None:
             return _told(_done(self._file().rotate(which, _now(), grace_s, self._purpose)))
         return msgspec.convert(answer, Told)
@@ -73,7 +73,7 @@ class TokensOf:
     def revoke(self, which: str) -> list[TokenView]:
         """Void the token or the tokens `which`; ends the command with what is wrong."""
         check_name(which)
-        answer = self._ask("DELETE", f"/tokens/{which}?purpose={self._purpose}")
+        answer = ask_if_running(self._client, "DELETE", f"/tokens/{which}?purpose={self._purpose}")
         if answer is None:
             revoked = _done(self._file().revoke(which, _now(), self._purpose))
             return [view(each, _now()) for each in revoked]
@@ -81,7 +81,7 @@ class TokensOf:
 
     def list(self) -> list[TokenView]:
         """Return the tokens that are remembered; ends the command with what is wrong."""
-        answer = self._ask("GET", "/tokens")
+        answer = ask_if_running(self._client, "GET", "/tokens")
         if answer is None:
             known = _done(self._file().read()).values()
             found = [view(each, _now()) for each in known]
@@ -91,19 +91,6 @@ class TokensOf:
 
     def _file(self) -> TokenFile:
         return TokenFile(self._path, self._limits, os.urandom)
-
-    def _ask(self, method: str, target: str, content: object = None) -> Any:
-        """Return what the appliance answers; None where none runs that could."""
-        if self._client is None:
-            return None
-        try:
-            return self._client.ask(method, target, content)
-        except NotRunningError:
-            return None
-        except BindError as error:
-            fail(str(error), EXIT_BIND)
-        except ControlError as error:
-            fail(str(error), EXIT_BIND if error.status >= 500 else EXIT_FINDINGS)
 
 
 def check_name(which: str) -> None:

@@ -1,11 +1,11 @@
 """What the verifier is made of, and how it refuses."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import Protocol
 
 from msgspec import Struct
 
+from proxy.agent_api.asked import Record
 from proxy.agent_api.issuing import EvidenceVerifier
 from proxy.attested.binding import Binding
 from proxy.attested.live import LiveAttested
@@ -14,23 +14,8 @@ from proxy.certificates.revoked import Revocations
 from proxy.limits import Limits
 from proxy.metrics import Metrics
 from proxy.sandbox.lease import Lease
-from rules.decision import Reason, Verdict
+from rules.decision import Reason
 from rules.ruleset import Ruleset
-
-
-class Record(Protocol):
-    """Writes the audit line of what an agent has changed, or was refused."""
-
-    def __call__(
-        self,
-        app: str,
-        change: str,
-        verdict: Verdict,
-        reason: Reason,
-        target: str,
-        detail: Mapping[str, object],
-    ) -> object:
-        """Write it; `target` is whom it is about.  Neither secrets nor tokens stand in it."""
 
 
 class Changed(Struct, frozen=True):
