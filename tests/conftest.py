@@ -23,9 +23,10 @@ REPORT = pytest.StashKey[list[str]]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Bound each asynchronous test, so that one that hangs fails alone."""
+    """Bound each asynchronous test of what is live, so that one that hangs fails alone."""
     for item in items:
-        if isinstance(item, pytest.Function) and iscoroutinefunction(item.obj):
+        is_live = item.get_closest_marker("live") is not None
+        if is_live and isinstance(item, pytest.Function) and iscoroutinefunction(item.obj):
             item.obj = _bounded(item.obj)
 
 

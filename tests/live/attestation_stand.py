@@ -280,6 +280,15 @@ class Stand:
         until(lambda: bool(self.changes(change, **wanted)), f"audit has {change} {wanted}")
         return self.changes(change, **wanted)[-1]
 
+    def await_word(self, change: str, word: str, after: int) -> Json:
+        """Wait for such a line with `word` in what it says, but for the first `after` lines."""
+
+        def found() -> list[Json]:
+            return [each for each in self.changes(change)[after:] if word in str(each)]
+
+        until(lambda: bool(found()), f"audit has {change} with {word}")
+        return found()[-1]
+
     def metrics(self) -> dict[str, float]:
         """Return what /metrics shows, by name and labels."""
         page = self.internet.run(["curl", "-sS", "http://127.0.0.1:9153/metrics"]).stdout
