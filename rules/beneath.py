@@ -57,6 +57,8 @@ def beneath(
     is_untouched = decision.reason in UNTOUCHED and not decision.empty and question.via is None
     if not is_untouched or name == ROOT or special_use(name) is not None:
         return None
+    if index.lists.covers(question.principal.app):
+        return None  # any name may be listed
     app = index.apps.get(question.principal.app)
     touched = _touched(app, suffixes, name)
     if touched is None:

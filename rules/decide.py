@@ -31,6 +31,7 @@ from rules.facts import (
     Question,
     Request,
 )
+from rules.listing import has_below, has_others, leave_something, listed, listed_address
 from rules.match import (
     ADDRESS_TYPES,
     AppIndex,
@@ -47,6 +48,7 @@ from rules.required import Lack, lack, total
 from rules.rtype import AAAA, A
 from rules.ruleset import AllowRule, App, DenyRule
 from rules.special import special_use
+from rules.watched import watched
 from rules.zones import Zones, zones_of
 
 _ALLOW, _DENY = Verdict.ALLOW, Verdict.DENY
@@ -69,10 +71,9 @@ _id = attrgetter("id")
 def decide(index: RuleIndex, facts: Facts) -> Decision:
     """Return the decision on `facts`: never raises for facts of their declared types."""
     app = index.apps.get(facts.principal.app)
-    zones = zones_of(index)
     if app is not None:
-        return _answer(app, facts, zones)
-    decision = _answer(_NO_RULES, facts, zones)
+        return _answer(app, facts, index)
+    decision = _answer(_NO_RULES, facts, index)
     # A credential was presented and names no app.
     is_unproven = facts.principal.app == UNKNOWN_APP and facts.principal.evidence
     if is_unproven and decision.reason in _NOT_LISTED:
@@ -80,27 +81,29 @@ def decide(index: RuleIndex, facts: Facts) -> Decision:
     return decision
 
 
-def _answer(app: AppIndex, facts: Facts, zones: Zones) -> Decision:
+def _answer(app: AppIndex, facts: Facts, index: RuleIndex) -> Decision:
     if isinstance(facts, Request):
-        return _request(app, facts, zones)
+        return _request(app, facts, index)
     if isinstance(facts, Question):
-        return _question(app, facts, zones)
+        return _question(app, facts, index)
     if isinstance(facts, Connect):
-        return _connect(app, facts, zones)
-    return _endpoint(app, facts, zones)
+        return _connect(app, facts, index)
+    return _endpoint(app, facts, index)
 
 
-def _question(app: AppIndex, facts: Question, zones: Zones) -> Decision:
-    name, rtype = facts.name, facts.rtype
+def _question(app: AppIndex, facts: Question, index: RuleIndex) -> Decision:
+    name, rtype, zones = facts.name, facts.rtype, zones_of(index)
     if special_use(name) is not None and not zones.asks(name, facts.via):
         return _local(app, facts, zones)
     for denials in app.denies.levels(name):
         for denial in denials.questions:
             if denial.types is None or rtype in denial.types:
                 return _refused(app, name, Reason.RULE, denial)
-    if app.app.unenforced_list is not None:
-        # Nothing of the app is allowed while the list stands, so NXDOMAIN is no lie.
-        return Decision(_DENY, Reason.LIST, app.app.unenforced_list, refuse=app.app.refuse)
+    refusal = listed(index.lists, app.app, facts)
+    if refusal is not None:
+        # Whatever is asked of an alias leads to its target: only names below it may be left.
+        leaves = _is_empty(app, name) if facts.via is None else has_below(app, facts.via)
+        return replace(refusal, empty=True) if leaves else refusal
     levels = app.allows.levels(facts.via or name)
     for level in levels:
         rules = [rule for rule in level.questions if rtype in rule.types]
@@ -109,9 +112,9 @@ def _question(app: AppIndex, facts: Question, zones: Zones) -> Decision:
             unmet = _unmet(app.app, rules, facts.principal) if facts.via is None else None
             if unmet is not None:
                 return _refused(app, name, unmet.reason, rules[0], unmet.text)
-            return Decision(_ALLOW, Reason.RULE, rules[0].id)
+            return Decision(_ALLOW, Reason.RULE, rules[0].id, watched(app, name, rules))
     if facts.via is not None:
-        return Decision(_ALLOW, Reason.RULE)
+        return Decision(_ALLOW, Reason.RULE, obligations=watched(app, name, ()))
     return _refused(app, name, Reason.TYPE_NOT_ALLOWED if levels else Reason.HOST_NOT_LISTED)
 
 
@@ -142,15 +145,9 @@ def _refused(
 
 def _is_empty(app: AppIndex, name: DomainName) -> bool:
     """Return whether another type of the name, or a name below it, may be allowed (RFC 8020)."""
-    is_above = name in app.ancestors or bool(app.allows.above(name))
-    if is_above and _leave_something(app.denies.above(name)):
+    if has_below(app, name):
         return True
-    return bool(app.allows.levels(name)) and _leave_something(app.denies.levels(name))
-
-
-def _leave_something(levels: Levels[DenyRule]) -> bool:
-    """Return whether each of the denies has an exception: of type, port, address or request."""
-    return all(rule.types is not None for level in levels for rule in level.questions)
+    return bool(app.allows.levels(name)) and leave_something(app.denies.levels(name))
 
 
 def _unmet(app: App, rules: Sequence[AllowRule], principal: Principal) -> Lack | None:
@@ -158,8 +155,8 @@ def _unmet(app: App, rules: Sequence[AllowRule], principal: Principal) -> Lack |
     return lack(total([app.require, *[rule.require for rule in rules]]), principal)
 
 
-def _connect(app: AppIndex, facts: Connect, zones: Zones) -> Decision:
-    refusal = _refusal(app, facts, zones)
+def _connect(app: AppIndex, facts: Connect, index: RuleIndex) -> Decision:
+    refusal = _refusal(app, facts, index)
     if refusal is not None:
         return refusal
     levels = _allows(app, facts.host)
@@ -179,8 +176,8 @@ def _connect(app: AppIndex, facts: Connect, zones: Zones) -> Decision:
     return Decision(_DENY, _missing(levels, facts))
 
 
-def _request(app: AppIndex, facts: Request, zones: Zones) -> Decision:
-    refusal = _refusal(app, facts, zones)
+def _request(app: AppIndex, facts: Request, index: RuleIndex) -> Decision:
+    refusal = _refusal(app, facts, index)
     if refusal is not None:
         return refusal
     levels = _allows(app, facts.host)
@@ -197,18 +194,18 @@ def _request(app: AppIndex, facts: Request, zones: Zones) -> Decision:
     return Decision(_ALLOW, Reason.RULE, rules[0].id, obligations)
 
 
-def _refusal(app: AppIndex, facts: Connect | Request, zones: Zones) -> Decision | None:
+def _refusal(app: AppIndex, facts: Connect | Request, index: RuleIndex) -> Decision | None:
     """Return the denial that no allow heals, if there is one."""
     host = facts.host
-    if isinstance(host, str) and special_use(host) is not None and not zones.asks(host, None):
-        return _SPECIAL
+    if isinstance(host, str) and special_use(host) is not None:
+        is_asked = zones_of(index).asks(host, None)
+        if not is_asked:
+            return _SPECIAL
     for level in _denies(app, facts.host):
         rule = min(_denying(level, facts), key=_id, default=None)
         if rule is not None:
             return Decision(_DENY, Reason.RULE, rule.id, text=rule.text)
-    if app.app.unenforced_list is not None:
-        return Decision(_DENY, Reason.LIST, app.app.unenforced_list)
-    return None
+    return listed(index.lists, app.app, facts)
 
 
 def _denying(level: Level[DenyRule], facts: Connect | Request) -> Iterator[DenyRule]:
@@ -341,17 +338,20 @@ def _with_method(rules: Sequence[AllowRule], facts: Request) -> list[AllowRule]:
     return [rule for rule in fitting if rule.methods is not None] or fitting
 
 
-def _endpoint(app: AppIndex, facts: Endpoint, zones: Zones) -> Decision:
+def _endpoint(app: AppIndex, facts: Endpoint, index: RuleIndex) -> Decision:
     if facts.own_listener:
         return _REFUSED_ADDRESS
     denial = next(_endpoint_denies(app, facts), None)
     if denial is not None:
         reason = Reason.RULE if denial.addresses is None else Reason.ADDRESS_NOT_ALLOWED
         return Decision(_DENY, reason, denial.id, text=denial.text)
+    refusal = listed_address(index.lists, app.app, facts)
+    if refusal is not None:
+        return replace(refusal, empty=True) if has_others(app, facts) else refusal
     levels = _allows(app, facts.name if facts.name is not None else facts.address)
     for level in levels:
         rules = [rule for rule in level.origins if _reaches(rule, facts)]
-        if rules and (_needs_no_list(facts, zones) or _is_listed(facts.address, rules)):
+        if rules and (_needs_no_list(facts, zones_of(index)) or _is_listed(facts.address, rules)):
             return Decision(_ALLOW, Reason.RULE, rules[0].id)
         if rules:
             return Decision(_DENY, Reason.ADDRESS_NOT_ALLOWED, rules[0].id)

@@ -4,6 +4,8 @@ from enum import Enum, StrEnum
 
 from msgspec import Struct
 
+from rules.watch import Detect
+
 
 class Verdict(StrEnum):
     """Whether the thing asked for may happen; FAIL is an outcome, never a decision of rules."""
@@ -63,7 +65,8 @@ class Refuse(Enum):
     NXDOMAIN = "nxdomain"
     NODATA = "nodata"
     REFUSED = "refused"
-    SINKHOLE = "sinkhole"  # not in this version: worded as NXDOMAIN, and `check` warns
+    SINKHOLE = "sinkhole"  # our own address for it, where something listens there; else NXDOMAIN
+    DROP = "drop"  # no answer at all (RPZ: rpz-drop.)
 
 
 class PeekTls(Struct, frozen=True):
@@ -121,8 +124,26 @@ def upgraded_port(port: int) -> int:
     return _HTTPS_PORT if port == _HTTP_PORT else port
 
 
-type Obligation = PeekTls | TunnelUnread | OnlyReadable | Resolve | UpgradeTls
+class Watch(Struct, frozen=True):
+    """A look-up that goes out is first shown to the detector, which may refuse it.
+
+    `is_named`: an allow names it as it is, so that the choice of the name is the admin's.
+    """
+
+    detect: Detect
+    is_named: bool = False
+
+
+type Obligation = PeekTls | TunnelUnread | OnlyReadable | Resolve | UpgradeTls | Watch
 """What the enforcement point must do for an ALLOW to stand; if it cannot, it denies."""
+
+
+class LocalRecord(Struct, frozen=True):
+    """A record of a deny list, in place of the name's own; `rdata` is as on the wire."""
+
+    rtype: int
+    ttl_s: int
+    rdata: bytes
 
 
 class Decision(Struct, frozen=True):
@@ -130,7 +151,8 @@ class Decision(Struct, frozen=True):
 
     `rule` is the rule's `name`, or `file:line`.  `text` is what the admin wrote for a deny.
     `refuse` and `empty` word a refused Question: `empty` says that another type of the name,
-    or a name below it, is allowed, so that NXDOMAIN would be a lie (RFC 8020).
+    or a name below it, is allowed, so that NXDOMAIN would be a lie (RFC 8020).  `local` is what a
+    deny list has in place of the refused name's records.
     """
 
     verdict: Verdict
@@ -140,3 +162,4 @@ class Decision(Struct, frozen=True):
     text: str = ""
     refuse: Refuse = Refuse.NXDOMAIN
     empty: bool = False
+    local: tuple[LocalRecord, ...] = ()

@@ -176,6 +176,17 @@ class ClientCertificate(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     key: Annotated[str, _said("A PEM file, its private key.")] | UnsetType = UNSET
 
 
+Mode = Literal["block", "alert", "observe", "off"]
+
+
+class Detect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is done about what leaks through look-ups (docs/detection.md)."""
+
+    mode: Annotated[Mode, _said("Tunnels. Default block.")] | UnsetType = UNSET
+    flux: Annotated[Mode, _said("Fast flux. Default observe.")] | UnsetType = UNSET
+    cloaking: Annotated[Mode, _said("CNAME cloaking. Default observe.")] | UnsetType = UNSET
+
+
 class Allow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One allow: names (`host`), literals (`addresses` without `host`), or a `pack` of allows."""
 
@@ -218,6 +229,10 @@ class Allow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         | UnsetType
     ) = UNSET
     require: Require | UnsetType = UNSET
+    detect: (
+        Annotated[Detect, _said("In place of the app's; an absent key is as the app says.")]
+        | UnsetType
+    ) = UNSET
     pack: Annotated[str, _said("A list of allows that is shipped.")] | UnsetType = UNSET
 
 
@@ -234,12 +249,6 @@ class Deny(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     reason: Annotated[str, _said("What the asker is told.")] | UnsetType = UNSET
 
 
-class Detect(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The tunnel detector of an app. Not in this version."""
-
-    mode: Annotated[Literal["block", "alert", "observe", "off"], _said("What it does.")]
-
-
 class App(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One app; it may be spread over files, which add up."""
 
@@ -253,7 +262,7 @@ class App(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         UNSET
     )
     deny: Annotated[list[Deny], _said("What it may not; [] is nothing.")] | UnsetType = UNSET
-    detect: Annotated[Detect, _said("The tunnel detector.")] | UnsetType = UNSET
+    detect: Annotated[Detect, _said("How look-ups are watched.")] | UnsetType = UNSET
     reference_values: (
         Annotated[ReferenceValues, _said("What evidence is compared with.")] | UnsetType
     ) = UNSET
@@ -268,12 +277,18 @@ class App(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class DenyList(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A deny source of many names. Not in this version: what it covers is refused altogether."""
+    """A deny source of many names (docs/lists.md)."""
 
     file: Annotated[str, _said("Its path, relative to this file.")]
-    format: Annotated[str, _said("Its format; auto looks.")] | UnsetType = UNSET
+    format: (
+        Annotated[
+            Literal["auto", "hosts", "plain", "adblock", "rpz"],
+            _said("Its format. Default auto, which looks."),
+        ]
+        | UnsetType
+    ) = UNSET
     refuse: Annotated[Refuse, _said("Beats the app's own.")] | UnsetType = UNSET
-    except_: Annotated[Texts, _said("Names that the list does not deny.")] | UnsetType = (
+    except_: Annotated[Texts, _said("Names it does not deny, nor those below.")] | UnsetType = (
         msgspec.field(name="except", default=UNSET)
     )
     apps: (

@@ -6,6 +6,7 @@ from typing import cast
 from msgspec import UNSET, UnsetType, structs
 
 from rules import document
+from rules.detect import AS_SHIPPED, read_detect
 from rules.hosts import HostReader
 from rules.node import MappingNode, Node, Report, at, one_or_more, quote
 from rules.path import parse_glob
@@ -25,6 +26,7 @@ from rules.ruleset import AllowRule, DenyRule
 from rules.shape import suggest
 from rules.text import SourceText, read_file
 from rules.upgrade import read_upgrade
+from rules.watch import Detect
 
 _PLAIN_HTTP = frozenset({80})
 _BESIDE_PACK = frozenset({"pack", "name", "require"})
@@ -40,13 +42,20 @@ class EntryReader:
         self.reports: list[Report] = []  # of the packs that were read
 
     def allow(
-        self, entry: document.Allow, node: MappingNode, report: Report
+        self,
+        entry: document.Allow,
+        node: MappingNode,
+        report: Report,
+        above: Detect = AS_SHIPPED,
     ) -> tuple[AllowRule, ...]:
-        """Return the rules of an entry: one, a pack's, or none where something is wrong."""
+        """Return the rules of an entry: one, a pack's, or none where something is wrong.
+
+        `above` is how the app is watched, for what the entry's `detect` leaves out.
+        """
         before = report.errors
         rules: tuple[AllowRule, ...]
         if entry.pack is UNSET:
-            rules = (self._allow(entry, node, report),)
+            rules = (self._allow(entry, node, report, above),)
         else:
             rules = self._from_pack(entry, entry.pack, node, report)
         return () if node.flawed or report.errors > before else rules
@@ -70,7 +79,9 @@ class EntryReader:
         _warn_idle(node, report)
         return None if node.flawed or report.errors > before else rule
 
-    def _allow(self, entry: document.Allow, node: MappingNode, report: Report) -> AllowRule:
+    def _allow(
+        self, entry: document.Allow, node: MappingNode, report: Report, above: Detect
+    ) -> AllowRule:
         ports = DEFAULT_PORTS if entry.ports is UNSET else frozenset(entry.ports)
         rule = AllowRule(
             id=_rule_id(entry, node, report),
@@ -84,6 +95,7 @@ class EntryReader:
             paths=_fixed(_each(entry.paths, "paths", parse_glob, node, report)),
             require=require_of(entry.require, node, report),
             upgrade=read_upgrade(entry, ports, node, report),
+            detect=read_detect(entry.detect, node, report, above),
         )
         if "host" not in node.entries or rule.addresses:
             _check_reach(rule, node, report)
@@ -146,8 +158,10 @@ class EntryReader:
                 report.error(node, "an entry of a pack has a name and is no pack", "mend the pack")
             elif entry.https_upgrade is not UNSET:  # it holds for hosts, not for their makers
                 report.error(node, "an entry of a pack has no https_upgrade", "mend the pack")
+            elif entry.detect is not UNSET:  # how an app is watched is its admin's to say
+                report.error(node, "an entry of a pack has no detect", "mend the pack")
             else:
-                yield self._allow(entry, node, report)
+                yield self._allow(entry, node, report, AS_SHIPPED)
 
 
 def pairs[T](entries: Sequence[T], node: Node) -> Iterator[tuple[T, MappingNode]]:

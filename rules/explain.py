@@ -1,10 +1,10 @@
 """Why a decision came out as it did: each rule of the asker's app, and what it lacked.
 
 For people (`sallyport explain`), never on the way of a request.  The last step is the decision
-itself, made by `rules.decide`; the others only say in words what the rules hold.
+itself, made by `rules.decide`; the others only say in words what the rules and lists hold.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from enum import StrEnum
 
 from msgspec import Struct
@@ -16,6 +16,7 @@ from rules.decide import decide
 from rules.decision import Decision, FileCertificate, Reason, UpgradeTls, Verdict, upgraded_port
 from rules.facts import Connect, Endpoint, Evidence, Facts, Level, Principal, Question, Request
 from rules.freshness import just_made, thresholds
+from rules.listed import Lists
 from rules.match import (
     AppIndex,
     RuleIndex,
@@ -24,11 +25,11 @@ from rules.match import (
     is_selective,
     names_host,
 )
-from rules.name import DomainName
+from rules.name import DomainName, ancestors
 from rules.path import readings
 from rules.required import describe, describe_proven, total
 from rules.rtype import AAAA, A, mnemonic
-from rules.ruleset import AllowRule, App, DenyRule, Ruleset
+from rules.ruleset import AllowRule, App, DenyRule, ListSource, Ruleset
 from rules.zones import Zones, is_private, zones_of
 
 STEPS_HERE = 200  # rules of the same host that do not fit; more are counted
@@ -44,7 +45,7 @@ _WORDS = {
     Reason.SPECIAL_USE: "special-use names and this host's own addresses are never reached",
     Reason.HOST_NOT_LISTED: "no allow names the host",
     Reason.LITERAL_NOT_ALLOWED: "no allow names the address",
-    Reason.LIST: "a deny list stands that this version cannot enforce",
+    Reason.LIST: "a deny list names it",
     Reason.TYPE_NOT_ALLOWED: "no allow of the name holds the record type",
     Reason.PORT_NOT_ALLOWED: "no allow of the host holds the port",
     Reason.METHOD_NOT_ALLOWED: "no allow of the host and port holds the method",
@@ -60,12 +61,20 @@ class StepKind(StrEnum):
     """What a step is about."""
 
     DENY = "deny"
+    LIST = "list"
     ALLOW = "allow"
     DECISION = "decision"
 
 
+class ListAlone(Struct, frozen=True):
+    """One deny list by itself, and as if it had no `except`."""
+
+    source: ListSource
+    lists: Lists
+
+
 class Step(Struct, frozen=True):
-    """One rule that was tried, or the decision that came of all of them.
+    """One rule or list that was tried, or the decision that came of all of them.
 
     `rule` is None for rules that are only counted, and for a decision that no rule gave.
     """
@@ -77,14 +86,19 @@ class Step(Struct, frozen=True):
     decision: Decision | None = None
 
 
-def explain(index: RuleIndex, facts: Facts) -> tuple[Step, ...]:
-    """Return each rule of the asker's app with why it matched or not; last, the decision."""
+def explain(index: RuleIndex, facts: Facts, lists: Sequence[ListAlone] = ()) -> tuple[Step, ...]:
+    """Return each rule of the asker's app with why it matched or not; last, the decision.
+
+    `lists` are those of `index`, in their order.
+    """
     decision = decide(index, facts)
     zones = zones_of(index)
     steps: list[Step] = []
     app = index.apps.get(facts.principal.app)
     if app is not None:
         steps += _steps(StepKind.DENY, app.app.denies, facts, decision, zones)
+    steps += _list_steps(lists, facts, decision)
+    if app is not None:
         steps += _steps(StepKind.ALLOW, app.app.allows, facts, decision, zones)
     words = _WORDS.get(decision.reason) or f"the rule says {decision.verdict}"
     allowed = decision.verdict is Verdict.ALLOW
@@ -157,6 +171,39 @@ def _upgrade(facts: Facts, decision: Decision) -> str:
         return f"; it goes on over TLS to port {port} (https_upgrade), without a certificate"
     which = f"in {shown.cert}" if isinstance(shown, FileCertificate) else f"of {shown.spiffe}"
     return f"; it goes on over TLS to port {port} (https_upgrade), with the certificate {which}"
+
+
+def _list_steps(lists: Sequence[ListAlone], facts: Facts, decision: Decision) -> Iterator[Step]:
+    """Yield each list with the line of it that names the host, and who lets it pass."""
+    app = facts.principal.app
+    host = facts.address if isinstance(facts, Endpoint) else _host(facts)
+    for one in lists:
+        source = one.source
+        if not one.lists.covers(app):
+            yield Step(source.shown, StepKind.LIST, matched=False, why=f"it does not cover {app}")
+            continue
+        found = (
+            one.lists.find(app, host)
+            if isinstance(host, str)
+            else one.lists.find_address(app, host, getattr(facts, "name", None))
+        )
+        passing = _passing(source, facts)
+        if found is None:
+            why = f"it denies no {host}"
+            yield Step(source.shown, StepKind.LIST, matched=False, why=why)
+        elif passing is not None:
+            why = f"{found.trigger} denies it, but `except: {passing}` of {source.place} passes it"
+            yield Step(found.id, StepKind.LIST, matched=False, why=why)
+        else:
+            fits = "it decides" if found.id == decision.rule else "it fits; another decides"
+            yield Step(found.id, StepKind.LIST, matched=True, why=f"{fits}: {found.trigger}")
+
+
+def _passing(source: ListSource, facts: Facts) -> DomainName | None:
+    """Return the exception of a list that lets the name pass; an address passes with its name."""
+    host = _host(facts)
+    names = (host, *ancestors(host)) if isinstance(host, str) else ()
+    return next((name for name in names if name in source.excepts), None)
 
 
 def _steps(

@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from rules.address import Address, Network
+from rules.listed import NO_LISTS, Lists
 from rules.name import ROOT, DomainName
 from rules.path import PathIndex
 from rules.pattern import HostPattern, PatternKind
@@ -88,6 +89,11 @@ class HostTable[R: AllowRule | DenyRule](Struct, frozen=True):
             return found + self.above(base)
         return found + self.every if self.every else found
 
+    def has_name(self, name: str) -> bool:
+        """Return whether some pattern is `name` itself."""
+        shards = self.exact
+        return name in shards[hash(name) % len(shards)]
+
     def above(self, base: str) -> Levels[R]:
         """Return the levels that match everything below `base`."""
         found: Levels[R] = ()
@@ -134,16 +140,17 @@ class AppIndex(Struct, frozen=True):
 
 
 class RuleIndex(Struct, frozen=True):
-    """Every app's rules, under the generation of the `Ruleset` that they came from."""
+    """Every app's rules, under the generation of the `Ruleset` that they came from; deny lists."""
 
     generation: int
     apps: dict[str, AppIndex]
+    lists: Lists = NO_LISTS
 
 
-def index_rules(ruleset: Ruleset) -> RuleIndex:
-    """Return the index that decisions are made on."""
+def index_rules(ruleset: Ruleset, lists: Lists = NO_LISTS) -> RuleIndex:
+    """Return the index that decisions are made on; `lists` are what `ruleset.lists` name."""
     apps = {name: index_app(app) for name, app in ruleset.apps.items()}
-    return RuleIndex(ruleset.generation, apps)
+    return RuleIndex(ruleset.generation, apps, lists)
 
 
 def index_app(app: App) -> AppIndex:

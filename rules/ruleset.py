@@ -12,8 +12,10 @@ from msgspec import Struct
 from rules.address import Network
 from rules.decision import Refuse, UpgradeTls
 from rules.facts import Level
+from rules.name import DomainName
 from rules.path import PathGlob
 from rules.pattern import HostPattern
+from rules.watch import Detect
 
 
 class Requirements(Struct, frozen=True, gc=False):
@@ -39,6 +41,7 @@ class AllowRule(Struct, frozen=True, gc=False):
     require: Requirements = Requirements()
     from_pack: bool = False
     upgrade: UpgradeTls | None = None
+    detect: Detect | None = None  # in place of the app's
 
 
 class DenyRule(Struct, frozen=True, gc=False):
@@ -111,10 +114,8 @@ class Capability(Struct, frozen=True):
 class App(Struct, frozen=True):
     """One app, gathered from every file that speaks of it.
 
-    `unenforced_list` is the id of a deny list that covers the app and that this version cannot
-    enforce: everything is refused while it stands (reference.md, "lacks").  `introspects` are the
-    audiences whose tokens the app may introspect and revoke.  `max_ages_s` are all that its rules
-    name, ascending, gathered when they were read; None: not gathered.
+    `introspects` are the audiences whose tokens the app may introspect and revoke.  `max_ages_s`
+    are all that its rules name, ascending, gathered when they were read; None: not gathered.
     """
 
     name: str
@@ -123,15 +124,32 @@ class App(Struct, frozen=True):
     refuse: Refuse = Refuse.NXDOMAIN
     allows: tuple[AllowRule, ...] = ()
     denies: tuple[DenyRule, ...] = ()
-    unenforced_list: str | None = None
+    detect: Detect = Detect()
     reference_values: ReferenceValues = ReferenceValues()
     capabilities: tuple[Capability, ...] = ()
     introspects: frozenset[str] = frozenset()
     max_ages_s: tuple[int, ...] | None = None
 
 
+class ListSource(Struct, frozen=True):
+    """One entry of `lists:`, as it is written; `file` is an absolute path, `shown` as written.
+
+    `apps` None: every app.  `format` is auto, hosts, plain, adblock or rpz.  `excepts` are the
+    names that it does not deny, each with what is below it; `place` is file:line of the entry.
+    """
+
+    place: str
+    file: str
+    shown: str
+    format: str = "auto"
+    refuse: Refuse | None = None
+    excepts: frozenset[DomainName] = frozenset()
+    apps: frozenset[str] | None = None
+
+
 class Ruleset(Struct, frozen=True):
-    """Every app by name, under one generation number (from 1)."""
+    """Every app by name, under one generation number (from 1); the deny lists, in their order."""
 
     generation: int
     apps: dict[str, App]
+    lists: tuple[ListSource, ...] = ()

@@ -52,6 +52,8 @@ def siblings(
     is_untouched = decision.reason in UNTOUCHED and not decision.empty and question.via is None
     if not is_untouched or above == ROOT or special_use(above) is not None:
         return None
+    if index.lists.covers(question.principal.app):
+        return None  # any of them may be listed
     app = index.apps.get(question.principal.app)
     # No allow is about the name at all, else the reason were another: so no wildcard one covers
     # its siblings.  A wildcard deny might, were it of other types.

@@ -11,6 +11,7 @@ from rules import document
 from rules.address import Network
 from rules.attestable import Demand, warn_unmeetable
 from rules.decision import Refuse
+from rules.detect import AS_SHIPPED, read_detect
 from rules.entitled import Entitled, read_capability, read_introspected, refuse_same
 from rules.entry import EntryReader, pairs
 from rules.errors import Place
@@ -24,6 +25,7 @@ from rules.restriction import require_of
 from rules.rtype import AAAA, A
 from rules.ruleset import App, DenyRule, ReferenceValues
 from rules.upgrade import Allowed, name_svids, refuse_unequal_certificates
+from rules.watch import Detect
 
 _SCALARS = ("refuse", "detect")
 _ADDRESS_TYPES = frozenset({A, AAAA})
@@ -53,17 +55,15 @@ def gather(files: Iterable[Stated]) -> dict[str, list[Part]]:
     return parts
 
 
-def unite(
-    name: str, parts: list[Part], reader: EntryReader, unenforced_list: str | None
-) -> tuple[App, list[Claim]]:
+def unite(name: str, parts: list[Part], reader: EntryReader) -> tuple[App, list[Claim]]:
     """Return the app that `parts` spell, and its identity lines with their places."""
     _refuse_second(name, parts)
     places: dict[str, Place] = {}
     for part in parts:
         _refuse_same_names(name, part, places)
-        _warn_lacking(part)
     claims = [claim for part in parts for claim in _claims(name, part)]
-    read = (allow for part in parts for allow in _allows(part, reader))
+    detect = _detect(parts)
+    read = (allow for part in parts for allow in _allows(part, reader, detect))
     allows = list(name_svids(read, claims))
     _refuse_unequal(allows)
     refuse_unequal_certificates(allows)
@@ -77,7 +77,7 @@ def unite(
         refuse=next((part.entry.refuse for part in parts if part.entry.refuse), Refuse.NXDOMAIN),
         allows=tuple(rule for rule, _, _ in allows),
         denies=tuple(rule for part in parts for rule in _denies(part, reader)),
-        unenforced_list=unenforced_list,
+        detect=detect,
         reference_values=merge(_references(parts)),
         capabilities=tuple(capability for capability, _, _ in entitled),
         introspects=frozenset().union(*map(_introspected, parts)),
@@ -99,10 +99,15 @@ def _claims(name: str, part: Part) -> Iterator[Claim]:
                 yield line, name, node, part.report
 
 
-def _allows(part: Part, reader: EntryReader) -> Iterator[Allowed]:
+def _detect(parts: Iterable[Part]) -> Detect:
+    read = [read_detect(part.entry.detect, part.node, part.report) for part in parts]
+    return next(filter(None, read), AS_SHIPPED)
+
+
+def _allows(part: Part, reader: EntryReader, detect: Detect) -> Iterator[Allowed]:
     if part.entry.allow is not UNSET:
         for entry, node in pairs(part.entry.allow, part.node.value("allow")):
-            for rule in reader.allow(entry, node, part.report):
+            for rule in reader.allow(entry, node, part.report, detect):
                 yield rule, node, part.report
 
 
@@ -160,15 +165,6 @@ def _refuse_same_names(name: str, part: Part, places: dict[str, Place]) -> None:
             if first is not place:
                 message = f"the name {quote(entry.name)} of {name} is taken, at {first}"
                 part.report.error(node.value("name"), message, "give each rule its own name")
-
-
-def _warn_lacking(part: Part) -> None:
-    if part.entry.refuse is Refuse.SINKHOLE:
-        message = "`refuse: sinkhole` is not in this version: look-ups are refused as nxdomain"
-        part.report.warn(part.node.value("refuse"), message, "write nxdomain, nodata or refused")
-    if part.entry.detect is not UNSET and part.entry.detect.mode != "off":
-        message = "`detect` is not in this version: nothing looks for tunnels"
-        part.report.warn(part.node.key("detect"), message, "take it out, or write {mode: off}")
 
 
 def _refuse_unequal(allows: list[Allowed]) -> None:

@@ -1,8 +1,8 @@
 """Rule files -> one Ruleset, or every error of every file at once.
 
 The way of a file: text -> nodes (`rules.text`) -> Structs (`rules.document`) -> one app from all
-files (`rules.spread`) -> rules (`rules.entry`, `rules.identity`).  Each step goes on past what is
-wrong, and says at which line and column, what, and the cure.
+files (`rules.spread`) -> rules (`rules.entry`, `rules.identity`, `rules.list_source`).  Each step
+goes on past what is wrong, and says at which line and column, what, and the cure.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,8 +16,9 @@ from rules.entry import EntryReader, pairs
 from rules.errors import Problem, RuleSyntaxError, Severity
 from rules.hosts import HostReader
 from rules.identity import check_claims
+from rules.list_source import LISTS, read_source
 from rules.node import MappingNode, Needed, Report, at, one_or_more, quote
-from rules.ruleset import Ruleset
+from rules.ruleset import ListSource, Ruleset
 from rules.shape import suggest
 from rules.spread import Part, Stated, gather, unite
 from rules.suffix import PublicSuffixes
@@ -53,8 +54,9 @@ def load(
         _refuse_unknown_apps(lists, parts)
         _refuse_unknown_subjects(parts)
     reader = EntryReader(HostReader(suffixes), packs)
-    united = [unite(name, parts[name], reader, _covering(name, lists)) for name in parts]
+    united = [unite(name, parts[name], reader) for name in parts]
     check_claims(claim for _, claims in united for claim in claims)
+    sources = _sources(lists)
     reports += reader.reports
     errors = tuple(_problems(reports, Severity.ERROR))
     if errors:
@@ -62,7 +64,7 @@ def load(
     apps = {app.name: app for app, _ in united}
     warnings = tuple(_problems(reports, Severity.WARNING))
     needed = tuple(each for report in reports for each in report.needed)
-    return Loaded(Ruleset(generation, apps), warnings, needed)
+    return Loaded(Ruleset(generation, apps, sources), warnings, needed)
 
 
 def _read(files: Sequence[SourceText], reports: Sequence[Report]) -> Iterator[Stated]:
@@ -76,20 +78,15 @@ def _lists(stated: Stated) -> Iterator[_List]:
     content, root, report = stated
     if content.lists is not UNSET:
         for entry, node in pairs(content.lists, at(root, "lists")):
-            report.warn(
-                node,
-                "deny lists are not in this version: all that the list's apps ask is refused",
-                "take the list out, or name the apps that must do without in `apps`",
-            )
             yield entry, node, report
 
 
-def _covering(app: str, lists: Sequence[_List]) -> str | None:
-    """Return the id of the first list that covers `app`."""
-    for entry, node, report in lists:
-        if entry.apps is UNSET or app in entry.apps:
-            return report.line_id(node)
-    return None
+def _sources(lists: Sequence[_List]) -> tuple[ListSource, ...]:
+    """Return the lists in the order of the files, which is the order in which they decide."""
+    for _, node, report in lists[LISTS : LISTS + 1]:
+        report.error(node, f"more than {LISTS} lists", "join some of their files")
+    read = (read_source(entry, node, report) for entry, node, report in lists)
+    return tuple(source for source in read if source is not None)
 
 
 def _refuse_unknown_apps(lists: Sequence[_List], known: Collection[str]) -> None:

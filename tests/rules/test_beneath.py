@@ -7,12 +7,13 @@ from rules.beneath import Beneath, beneath
 from rules.decide import decide
 from rules.decision import Decision, Reason, Verdict
 from rules.facts import Principal, Question
-from rules.match import RuleIndex
+from rules.match import RuleIndex, index_rules
 from rules.name import ROOT, DomainName, parse
 from rules.pattern import HostPattern, PatternKind
 from rules.rtype import TXT, A
-from rules.ruleset import AllowRule, App, DenyRule
+from rules.ruleset import AllowRule, App, DenyRule, Ruleset
 from rules.suffix import PublicSuffixes
+from tests.rules.naive_lists import NaiveLists
 from tests.rules.test_siblings import (
     LABELS,
     ME,
@@ -143,3 +144,9 @@ def test_special_names_the_root_and_links_of_a_chain_are_no_trees() -> None:
         Question(ME, parse("x.net"), A, via=parse("y.net")),
     ):
         assert beneath(index, NOBODY, question, refused) is None
+
+
+def test_where_lists_cover_the_app_each_name_is_decided() -> None:
+    app = App("me")
+    assert found(index_rules(Ruleset(1, {"me": app}), NaiveLists(apps=("other",))), "x.a.com")
+    assert found(index_rules(Ruleset(1, {"me": app}), NaiveLists("y.a.com")), "x.a.com") is None

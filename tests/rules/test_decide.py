@@ -18,6 +18,7 @@ from rules.decision import (
     TunnelUnread,
     UpgradeTls,
     Verdict,
+    Watch,
 )
 from rules.facts import (
     Attestation,
@@ -35,7 +36,9 @@ from rules.path import parse_glob
 from rules.required import ON_A_PLAIN_PORT
 from rules.rtype import AAAA, ANY, CNAME, HTTPS, MX, TXT, A
 from rules.ruleset import AllowRule, DenyRule, Requirements, Ruleset
+from rules.watch import Detect, Mode
 from rules.zones import make_zones, with_zones
+from tests.rules.naive_lists import NaiveLists
 from tests.rules.written import (
     ME,
     allow,
@@ -204,7 +207,9 @@ def test_an_allow_without_address_types_matches_questions_only() -> None:
     ["localhost", "x.localhost", "a.test", "b.invalid", "c.onion", "sallyport.internal",
      "1.0.0.127.in-addr.arpa", "_dns.resolver.arpa", "use-application-dns.net"],
 )  # fmt: skip
-@pytest.mark.parametrize("rules", [index(), index(deny("*")), index(unenforced_list="l:1")])
+@pytest.mark.parametrize(
+    "rules", [index(), index(deny("*")), index(lists=NaiveLists("x.localhost"))]
+)
 def test_special_use_names_are_answered_here_whatever_is_listed(
     name: str, rules: RuleIndex
 ) -> None:
@@ -232,9 +237,10 @@ def test_a_target_of_a_name_that_lost_its_allow_has_no_rule_to_name() -> None:
     assert outcome(decide(index(), question("x.net", via="a.org"))) == (ALLOW, Reason.RULE, None)
 
 
-def test_an_unenforced_list_denies_targets_too() -> None:
-    rules = index(allow("a.org"), unenforced_list="rules.yaml:9")
+def test_a_list_denies_targets_too() -> None:
+    rules = index(allow("a.org"), lists=NaiveLists("x.net"))
     assert reason(rules, question("x.net", via="a.org")) is Reason.LIST
+    assert decide(rules, question("y.net", via="a.org")).verdict is ALLOW
 
 
 # Deny wins
@@ -286,13 +292,72 @@ def test_a_deny_of_methods_or_paths_is_of_requests_only(keys: dict[str, list[str
     assert reason(rules, request("a.org", "/admin/x", "POST")) is Reason.RULE
 
 
-def test_an_unenforced_list_denies_everything_of_the_app() -> None:
-    rules = index(allow("a.org"), deny("b.org"), refuse=Refuse.NODATA, unenforced_list="r.yaml:9")
+def test_a_list_beats_every_allow_and_is_beaten_by_denies() -> None:
+    lists = NaiveLists("a.org", "b.org", addresses=("192.0.2.1",))
+    literal = allow(ports=[443], addresses=["192.0.2.0/24"])
+    rules = index(
+        allow("a.org", "b.org", "c.org"), literal, deny("b.org", id="no"), lists=lists,
+        refuse=Refuse.NODATA,
+    )  # fmt: skip
     for fact in (question("a.org"), connect("a.org"), request("a.org"), connect("192.0.2.1")):
-        assert outcome(decide(rules, fact)) == (DENY, Reason.LIST, "r.yaml:9")
-    assert reason(rules, question("b.org")) is Reason.RULE
-    decision = decide(rules, question("a.org"))
-    assert (decision.refuse, decision.empty) == (Refuse.NODATA, False)
+        assert outcome(decide(rules, fact)) == (DENY, Reason.LIST, "lists/bad.txt:7")
+    assert reason(rules, endpoint("c.org", "192.0.2.1")) is Reason.LIST
+    assert decide(rules, endpoint("c.org", "8.8.8.8")).verdict is ALLOW
+    assert decide(rules, connect("192.0.2.2")).verdict is ALLOW
+    assert decide(rules, question("c.org")).verdict is ALLOW
+    assert decide(rules, question("b.org")).rule == "no"
+    assert decide(rules, question("a.org")).refuse is Refuse.NODATA
+
+
+def test_a_listed_name_above_an_allowed_one_is_said_to_be_empty() -> None:
+    """RFC 8020: NXDOMAIN of the listed one would deny what is allowed below it."""
+    rules = index(allow("a.bad.org", "*.bad.net"), lists=NaiveLists("bad.org", "x.bad.net"))
+    assert decide(rules, question("bad.org")).empty
+    assert not decide(index(lists=NaiveLists("bad.org")), question("bad.org")).empty
+
+
+@pytest.mark.parametrize(
+    ("allowed", "is_empty"),
+    [(("a.org",), False), (("a.org", "b.a.org"), True), (("*.a.org", "a.org"), True)],
+)
+def test_an_alias_of_a_listed_name_is_empty_where_something_is_below_it(
+    allowed: tuple[str, ...], is_empty: bool
+) -> None:
+    """RFC 8020: every type of an alias leads to its target, names below it do not."""
+    rules = index(allow(*allowed), lists=NaiveLists("x.net"))
+    assert decide(rules, question("x.net", via="a.org")).empty is is_empty
+
+
+@pytest.mark.parametrize(
+    ("name", "types", "is_empty"),
+    [
+        ("a.org", [A], False),
+        ("a.org", [AAAA], True),
+        ("a.org", [A, TXT], True),
+        ("*.a.org", [A], False),
+        ("**.org", [A], True),
+    ],
+)
+def test_a_listed_address_is_that_of_an_empty_name_where_other_data_may_be_had(
+    name: str, types: list[int], is_empty: bool
+) -> None:
+    """RFC 8020: NXDOMAIN would deny the other types of the name and what is below it."""
+    rules = index(allow(name, types=types), lists=NaiveLists(addresses=("192.0.2.1",)))
+    host = name.replace("*.a.org", "b.a.org").replace("**.org", "b.org")
+    decision = decide(rules, endpoint(host, "192.0.2.1"))
+    assert (decision.reason, decision.empty) == (Reason.LIST, is_empty)
+    assert not decide(rules, endpoint(None, "192.0.2.1")).empty
+
+
+def test_an_allowed_look_up_is_watched_as_the_app_or_the_rule_says() -> None:
+    alert = Detect(Mode.ALERT)
+    own = replace(allow("**.b.org"), detect=alert)
+    rules = index(allow("a.org", "*.a.org"), own)
+    assert obligations(rules, question("a.org")) == (Watch(Detect(), is_named=True),)
+    assert obligations(rules, question("x.a.org")) == (Watch(Detect()),)
+    assert obligations(rules, question("x.b.org")) == (Watch(alert),)
+    assert obligations(rules, question("x.b.org", via="x.b.org")) == (Watch(alert),)
+    assert obligations(rules, question("gone.org", via="gone.org")) == (Watch(Detect()),)
 
 
 # How a refused Question is worded

@@ -75,7 +75,7 @@ def test_the_schema_names_every_key_with_a_description() -> None:
     assert schema["$ref"] == "#/$defs/RuleFile"
     allow = resolve(schema, "Allow")
     assert sorted(allow["properties"]) == [
-        "addresses", "client_certificate", "ech", "host", "https_upgrade", "methods",
+        "addresses", "client_certificate", "detect", "ech", "host", "https_upgrade", "methods",
         "multi_tenant", "name", "pack", "paths", "ports", "require", "tls", "types",
     ]  # fmt: skip
     assert "PackFile" not in schema["$defs"]

@@ -14,6 +14,7 @@ from rules.path import parse_glob
 from rules.ruleset import AllowRule, DenyRule, Requirements
 from rules.syntax import load
 from rules.text import SourceText
+from rules.watch import Detect, Mode
 from tests.rules.files import PACKS, SUFFIXES, app_of, errors_of, me, warnings_of
 
 WEB_TYPES = frozenset({1, 28, 5, 65})
@@ -206,6 +207,14 @@ def test_a_deny_by_method_on_every_port_is_warned_of() -> None:
     assert "tunnels to this host there are refused (inspection-unavailable)" in warning
 
 
+def test_an_allow_may_say_how_it_is_watched() -> None:
+    rule = allow("{host: a.example, detect: {mode: observe, cloaking: block}}")
+    assert rule.detect == Detect(Mode.OBSERVE, cloaking=Mode.BLOCK)
+    assert allow_errors("{pack: llm, detect: {mode: off}}") == [
+        "a.yaml:4:21 `detect` stands beside `pack`"
+    ]
+
+
 def test_a_pack_is_its_allows_under_its_name() -> None:
     one, two = allows("{pack: llm, name: models}")
     assert (one.id, two.id) == ("models/one", "models/two")
@@ -256,6 +265,10 @@ def test_nothing_else_stands_beside_a_pack() -> None:
         (
             "allow: [{name: a, host: a.example, ports: [80], https_upgrade: false}]",
             "p.yaml:1:9 an entry of a pack has no https_upgrade",
+        ),
+        (
+            "allow: [{name: a, host: a.example, detect: {mode: off}}]",
+            "p.yaml:1:9 an entry of a pack has no detect",
         ),
         ("allow: [{name: a, host: '*'}]", "p.yaml:1:25 `*` would allow every name"),
         ("allow: []", "p.yaml:1:8 `allow` wants"),

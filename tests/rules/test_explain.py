@@ -15,13 +15,23 @@ from rules.decision import (
     UpgradeTls,
     Verdict,
 )
-from rules.explain import STEPS_ELSEWHERE, STEPS_HERE, Step, StepKind, assume, explain
+from rules.explain import (
+    STEPS_ELSEWHERE,
+    STEPS_HERE,
+    ListAlone,
+    Step,
+    StepKind,
+    assume,
+    explain,
+)
 from rules.facts import Attestation, Evidence, Facts, Level, Principal
+from rules.listed import NO_LISTS, Listed, Lists
 from rules.match import RuleIndex, index_rules
 from rules.name import parse
 from rules.rtype import AAAA, TXT, A
-from rules.ruleset import AllowRule, App, DenyRule, IdentityLine, Requirements, Ruleset
+from rules.ruleset import AllowRule, App, DenyRule, IdentityLine, ListSource, Requirements, Ruleset
 from rules.zones import make_zones, with_zones
+from tests.rules.naive_lists import NaiveLists
 from tests.rules.written import (
     allow,
     app,
@@ -202,7 +212,7 @@ def test_a_rule_that_gives_the_decision_says_so(rule: AllowRule | DenyRule, fact
         (index(), question("localhost"), "a special-use name, answered by the appliance itself"),
         (index(), connect("a.org"), "no allow names the host"),
         (index(deny("a.org")), connect("a.org"), "the rule says deny"),
-        (index(unenforced_list="f:1"), connect("a.org"), "a deny list stands that this version"),
+        (index(lists=NaiveLists("a.org")), connect("a.org"), "a deny list names it"),
     ],
 )
 def test_the_decision_is_told_in_words(rules: RuleIndex, facts: Facts, words: str) -> None:
@@ -420,3 +430,77 @@ def test_says_that_what_is_assumed_can_never_be() -> None:
         assert last_words(of_app(known), fact).endswith(f"; but {never}")
     fact = assume(connect("a.org", who=CERTIFIED), Ruleset(1, {"me": known}), Level.SOFTWARE)
     assert "but" not in last_words(of_app(known), fact)
+
+
+def alone(lists: Lists, **fields: object) -> ListAlone:
+    source = ListSource("rules/a.yaml:4", "/etc/lists/bad.txt", "lists/bad.txt")
+    return ListAlone(replace(source, **fields), lists)
+
+
+def told_of(facts: Facts, *lists: ListAlone, by: Lists = NO_LISTS) -> list[Step]:
+    """Return the steps that are about lists; `by` decides."""
+    told = explain(index(allow("a.org", "b.a.org"), lists=by), facts, lists)
+    return [step for step in told if step.kind is StepKind.LIST]
+
+
+@pytest.mark.parametrize("facts", [question("a.org"), connect("a.org"), request("a.org")])
+def test_says_which_line_of_which_list_decides(facts: Facts) -> None:
+    listed = NaiveLists("a.org")
+    (step,) = told_of(facts, alone(listed), by=listed)
+    assert (step.rule, step.matched) == ("lists/bad.txt:7", True)
+    assert step.why == "it decides: bad"
+
+
+def test_says_of_a_list_that_another_one_decides() -> None:
+    first = NaiveLists("a.org")
+    second = NaiveLists("a.org", listed=Listed("lists/b.txt", 2, "a.org"))
+    steps = told_of(question("a.org"), alone(first), alone(second, shown="lists/b.txt"), by=first)
+    assert [(step.rule, step.why) for step in steps] == [
+        ("lists/bad.txt:7", "it decides: bad"),
+        ("lists/b.txt:2", "it fits; another decides: a.org"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.org", "b.a.org"])
+def test_says_that_an_exception_passes_a_name(name: str) -> None:
+    excepting = alone(NaiveLists(name), excepts=frozenset({parse("a.org")}))
+    (step,) = told_of(question(name), excepting)
+    assert (step.rule, step.matched) == ("lists/bad.txt:7", False)
+    assert step.why == "bad denies it, but `except: a.org` of rules/a.yaml:4 passes it"
+
+
+def test_says_that_a_list_names_something_else_or_covers_another_app() -> None:
+    others = alone(NaiveLists("c.org")), alone(NaiveLists("a.org", apps=("you",)))
+    steps = told_of(question("a.org"), *others)
+    assert [(step.rule, step.matched, step.why) for step in steps] == [
+        ("lists/bad.txt", False, "it denies no a.org"),
+        ("lists/bad.txt", False, "it does not cover me"),
+    ]
+
+
+def test_says_which_line_denies_an_address() -> None:
+    listed = NaiveLists(addresses=("1.1.1.1",))
+    for facts in (endpoint("a.org", "1.1.1.1"), connect("1.1.1.1")):
+        (step,) = told_of(facts, alone(listed), by=listed)
+        assert step.matched
+    (step,) = told_of(
+        endpoint("a.org", "1.1.1.1"), alone(listed, excepts=frozenset({parse("a.org")}))
+    )
+    assert "`except: a.org`" in step.why
+
+
+def test_lists_stand_between_denies_and_allows() -> None:
+    rules = index(allow("a.org"), deny("b.org"), lists=NaiveLists("a.org"))
+    told = explain(rules, question("a.org"), (alone(NaiveLists("a.org")),))
+    kinds = [step.kind for step in told]
+    assert kinds == [StepKind.DENY, StepKind.LIST, StepKind.ALLOW, StepKind.DECISION]
+    assert told[-1].why.startswith("a deny list names it")
+
+
+def test_a_list_is_told_of_to_an_app_without_rules() -> None:
+    told = explain(
+        index(allow("a.org")),
+        question("a.org", who=Principal("you")),
+        (alone(NaiveLists("a.org")),),
+    )
+    assert [step.kind for step in told] == [StepKind.LIST, StepKind.DECISION]

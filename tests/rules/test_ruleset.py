@@ -13,6 +13,7 @@ from rules.ruleset import (
     Requirements,
     Ruleset,
 )
+from rules.watch import Detect
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_an_app_without_rules_requires_and_allows_nothing() -> None:
     app = App("a")
     assert app.require == Requirements(mtls=False, attested=None, max_age_s=None)
     assert app.refuse is Refuse.NXDOMAIN
-    assert (app.allows, app.denies, app.identity, app.unenforced_list) == ((), (), (), None)
+    assert (app.allows, app.denies, app.identity, app.detect) == ((), (), (), Detect())
     assert (app.reference_values, app.capabilities) == (ReferenceValues(), ())
     assert Ruleset(1, {"a": app}).apps["a"] is app
 

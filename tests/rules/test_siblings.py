@@ -13,6 +13,7 @@ from rules.rtype import TXT, A
 from rules.ruleset import AllowRule, App, DenyRule, Ruleset
 from rules.siblings import Siblings, siblings
 from rules.suffix import PublicSuffixes, read_suffixes
+from tests.rules.naive_lists import NaiveLists
 
 LIST = """
 com
@@ -25,6 +26,7 @@ b.com
 *.c.com
 !a.c.com
 """
+
 SUFFIXES = read_suffixes(LIST.splitlines())
 NOBODY = read_suffixes([])
 ME = Principal("me", (Evidence.LISTENER,))
@@ -55,7 +57,6 @@ apps = st.builds(
     refuse=st.sampled_from(Refuse),
     allows=st.lists(allows, max_size=4).map(tuple),
     denies=st.lists(denies, max_size=2).map(tuple),
-    unenforced_list=st.none() | st.none() | st.just("list"),
 )
 principals = st.sampled_from(
     (ME, Principal("stranger"), Principal(UNKNOWN_APP, (Evidence.TOKEN,)), Principal(UNKNOWN_APP))
@@ -145,3 +146,9 @@ def test_divided_tables_are_asked_like_others() -> None:
     assert beside is not None
     assert all(not holds(beside, f"n{n}.com") for n in range(MANY))
     assert holds(beside, "another.com")
+
+
+def test_where_lists_cover_the_app_each_name_is_decided() -> None:
+    app = App("me")
+    assert found(index_rules(Ruleset(1, {"me": app}), NaiveLists(apps=("other",))), "x.a.com")
+    assert found(index_rules(Ruleset(1, {"me": app}), NaiveLists("y.a.com")), "x.a.com") is None

@@ -6,6 +6,7 @@ from rules.decision import Refuse
 from rules.facts import Level
 from rules.ruleset import Requirements
 from rules.spread import gather
+from rules.watch import Detect, Mode
 from tests.rules.files import app_of, errors_of, load_files, me, warnings_of
 
 
@@ -75,13 +76,20 @@ def test_names_of_rules_are_unique_within_an_app() -> None:
     assert errors_of(first, first.replace("  me:", "  you:")) == []
 
 
-def test_what_this_version_lacks_is_warned_of() -> None:
-    assert warnings_of(me("refuse: sinkhole\ndetect: {mode: alert}")) == [
-        "a.yaml:3:13 `refuse: sinkhole` is not in this version: look-ups are refused as nxdomain",
-        "a.yaml:4:5 `detect` is not in this version: nothing looks for tunnels",
-    ]
+def test_a_sinkhole_is_a_way_to_refuse() -> None:
+    assert warnings_of(me("refuse: sinkhole")) == []
     assert app_of(me("refuse: sinkhole")).refuse is Refuse.SINKHOLE
-    assert warnings_of(me("refuse: refused\ndetect: {mode: off}")) == []
+
+
+def test_an_app_is_watched_as_its_one_file_says_and_else_as_shipped() -> None:
+    assert app_of(me("refuse: nodata")).detect == Detect(Mode.BLOCK, Mode.OBSERVE, Mode.OBSERVE)
+    assert app_of(me("refuse: nodata"), me("detect: {mode: off}")).detect == Detect(Mode.OFF)
+
+
+def test_an_allow_is_watched_as_the_app_unless_it_says_otherwise() -> None:
+    rules = "allow: [{host: a.example, detect: {mode: alert}}, {host: b.example}]"
+    app = app_of(me(rules), me("detect: {mode: off, flux: block}"))
+    assert [rule.detect for rule in app.allows] == [Detect(Mode.ALERT, Mode.BLOCK), None]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rules.errors import Problem, RuleSyntaxError, Severity
+from rules.list_source import LISTS
 from rules.ruleset import App
 from rules.syntax import load
 from rules.text import SourceText
@@ -30,9 +31,9 @@ def test_the_example_of_the_reference_loads() -> None:
         "models/two",
     ]
     assert [rule.id for rule in coder.denies] == ["a.yaml:29"]
-    assert coder.unenforced_list == "a.yaml:32"
+    assert [source.place for source in loaded.ruleset.lists] == ["a.yaml:32"]
     assert {warning.severity for warning in loaded.warnings} == {Severity.WARNING}
-    assert [warning.place.line for warning in loaded.warnings] == [5, 10, 21, 30, 32]
+    assert [warning.place.line for warning in loaded.warnings] == [5, 10, 21]
 
 
 def test_no_files_are_no_apps() -> None:
@@ -77,18 +78,23 @@ def test_an_app_has_a_name_of_lower_case_letters_digits_and_hyphens(name: str) -
     assert problem.startswith("a.yaml:1:8 a key of `apps` wants a word of lower-case letters")
 
 
-def test_a_list_of_all_apps_stops_all_and_a_list_of_some_stops_these() -> None:
-    apps = "apps: {one: {}, two: {}, three: {}}\n"
-    some = "lists:\n  - {file: a, apps: [one]}\n  - {file: b, apps: [one, two]}\n"
-    loaded = load_files(apps + some)
-    assert {name: app.unenforced_list for name, app in loaded.ruleset.apps.items()} == {
-        "one": "a.yaml:3",
-        "two": "a.yaml:4",
-        "three": None,
-    }
-    loaded = load_files(apps, "lists: [{file: a}]")
-    assert {app.unenforced_list for app in loaded.ruleset.apps.values()} == {"b.yaml:1"}
-    assert [warning.place.line for warning in loaded.warnings] == [1]
+def test_lists_of_all_files_stand_in_their_order() -> None:
+    some = "apps: {one: {}}\nlists:\n  - {file: a, apps: [one]}\n  - {file: b}\n"
+    loaded = load_files(some, "lists: [{file: a}]")
+    assert [(each.place, each.shown, each.apps) for each in loaded.ruleset.lists] == [
+        ("a.yaml:3", "a", frozenset({"one"})),
+        ("a.yaml:4", "b", None),
+        ("b.yaml:1", "a", None),
+    ]
+    assert loaded.warnings == ()
+
+
+def test_too_many_lists_are_said_at_the_first_of_them() -> None:
+    entry = "  - {file: a}\n"
+    assert errors_of("lists:\n" + LISTS * entry) == []
+    assert errors_of("lists:\n" + (LISTS + 2) * entry) == [
+        f"a.yaml:{LISTS + 2}:5 more than {LISTS} lists"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -96,14 +102,16 @@ def test_a_list_of_all_apps_stops_all_and_a_list_of_some_stops_these() -> None:
     [
         ("{}", "a.yaml:1:27 an item of `lists` lacks the key `file`"),
         ("{file: 5}", "a.yaml:1:34 `file` wants text, found the number 5"),
-        ("{file: a, format: []}", "a.yaml:1:45 `format` wants text, found an empty list"),
+        ("{file: a, format: []}", "a.yaml:1:45 `format` wants one of adblock, auto, hosts, plain"),
         ("{file: a, refuse: no}", "a.yaml:1:45 `refuse` wants one of nxdomain, nodata"),
+        ("{file: ''}", "a.yaml:1:34 '' is no path"),
+        ("{file: a, except: [a..b]}", "a.yaml:1:46 'a..b' is not a domain name"),
         ("{file: a, except: b}", "a.yaml:1:45 `except` wants a list"),
         ("{file: a, apps: []}", "a.yaml:1:43 `apps` wants a list of a word of lower-case letters"),
         ("{file: a, apps: [yuo]}", "a.yaml:1:44 there is no app 'yuo'"),
     ],
 )
-def test_a_list_is_checked_though_it_is_not_read(entry: str, problem: str) -> None:
+def test_what_is_wrong_with_a_list_is_said_at_its_place(entry: str, problem: str) -> None:
     (found,) = errors_of(f"{{apps: {{you: {{}}}}, lists: [{entry}]}}")
     assert found.startswith(problem)
 

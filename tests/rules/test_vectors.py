@@ -1,6 +1,7 @@
 """The decision vectors: rule files as text, facts and what must come of them.
 
-Another implementation can run them: tests/vectors/decisions/*.yaml, one rule file each.
+Another implementation can run them: tests/vectors/decisions/*.yaml, one rule file
+each, and the deny lists that it names.
 """
 
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from rules.decision import (
     SvidCertificate,
     TunnelUnread,
     UpgradeTls,
+    Watch,
 )
 from rules.facts import Attestation, Evidence, Facts, Level, Principal
 from rules.match import index_rules
@@ -30,6 +32,7 @@ from rules.path import normal_path
 from rules.suffix import read_suffixes
 from rules.syntax import load
 from rules.text import SourceText
+from tests.rules.lists.reading import table
 from tests.rules.written import connect, endpoint, question, request
 
 FOLDER = Path(__file__).parent.parent / "vectors" / "decisions"
@@ -40,7 +43,7 @@ def cases() -> Iterator[Any]:
     for path in sorted(FOLDER.glob("*.yaml")):
         vector = yaml.safe_load(path.read_text())
         for number, case in enumerate(vector["cases"], 1):
-            yield pytest.param(vector["rules"], case, id=f"{path.stem}-{number}")
+            yield pytest.param(vector, case, id=f"{path.stem}-{number}")
 
 
 def fact_of(fact: dict[str, Any]) -> Facts:
@@ -74,6 +77,8 @@ def in_words(obligation: Obligation) -> str:
             return "tunnel-unread"
         case OnlyReadable():
             return "only-readable"
+        case Watch():
+            return "watch"
         case UpgradeTls(certificate):
             return f"upgrade-tls {shown(certificate)}".strip()
 
@@ -100,10 +105,12 @@ def seen(decision: Decision) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(("rules", "case"), list(cases()))
-def test_decides_as_the_vector_says(rules: str, case: dict[str, Any]) -> None:
-    loaded = load([SourceText("rules.yaml", rules)], SUFFIXES, 1, {})
-    decided = seen(decide(index_rules(loaded.ruleset), fact_of(case["fact"])))
+@pytest.mark.parametrize(("vector", "case"), list(cases()))
+def test_decides_as_the_vector_says(vector: dict[str, Any], case: dict[str, Any]) -> None:
+    loaded = load([SourceText("rules.yaml", vector["rules"])], SUFFIXES, 1, {})
+    texts = vector.get("lists", {})
+    lists = table(*((source, texts[source.shown]) for source in loaded.ruleset.lists))
+    decided = seen(decide(index_rules(loaded.ruleset, lists), fact_of(case["fact"])))
     expected = {"rule": None} | case["expect"]
     if "rule" not in case["expect"] and decided["verdict"] == "allow":
         expected["rule"] = decided["rule"]
@@ -113,4 +120,4 @@ def test_decides_as_the_vector_says(rules: str, case: dict[str, Any]) -> None:
 def test_every_vector_says_what_it_is_about() -> None:
     vectors = [yaml.safe_load(path.read_text()) for path in FOLDER.glob("*.yaml")]
     assert len(vectors) >= 10
-    assert all(vector.keys() == {"about", "rules", "cases"} for vector in vectors)
+    assert all(vector.keys() - {"lists"} == {"about", "rules", "cases"} for vector in vectors)

@@ -5,12 +5,14 @@ from collections.abc import Iterable
 from rules.address import parse_address, parse_network
 from rules.decision import Decision, Reason, Refuse, UpgradeTls, Verdict
 from rules.facts import Connect, Endpoint, Evidence, Principal, Question, Request
+from rules.listed import NO_LISTS, Lists
 from rules.match import RuleIndex, index_rules
 from rules.name import ROOT, parse
 from rules.path import parse_glob
 from rules.pattern import HostPattern, PatternKind
 from rules.rtype import AAAA, CNAME, HTTPS, A
 from rules.ruleset import AllowRule, App, DenyRule, Requirements, Ruleset
+from rules.watch import Detect
 
 WEB_TYPES = frozenset({A, AAAA, CNAME, HTTPS})
 ME = Principal("me", (Evidence.LISTENER,))
@@ -25,6 +27,9 @@ def pattern(text: str) -> HostPattern:
     if text.startswith("*."):
         return HostPattern(PatternKind.CHILD, parse(text[2:]))
     return HostPattern(PatternKind.EXACT, parse(text))
+
+
+DETECT = Detect()
 
 
 def allow(
@@ -85,7 +90,7 @@ def app(
     *rules: AllowRule | DenyRule,
     require: Requirements | None = None,
     refuse: Refuse = Refuse.NXDOMAIN,
-    unenforced_list: str | None = None,
+    detect: Detect = DETECT,
 ) -> App:
     """Return the app `me` of these rules."""
     return App(
@@ -94,7 +99,7 @@ def app(
         refuse=refuse,
         allows=tuple(rule for rule in rules if isinstance(rule, AllowRule)),
         denies=tuple(rule for rule in rules if isinstance(rule, DenyRule)),
-        unenforced_list=unenforced_list,
+        detect=detect,
     )
 
 
@@ -102,15 +107,16 @@ def index(
     *rules: AllowRule | DenyRule,
     require: Requirements | None = None,
     refuse: Refuse = Refuse.NXDOMAIN,
-    unenforced_list: str | None = None,
+    detect: Detect = DETECT,
+    lists: Lists = NO_LISTS,
 ) -> RuleIndex:
     """Return the index of one app, `me`, with these rules."""
-    return of_app(app(*rules, require=require, refuse=refuse, unenforced_list=unenforced_list))
+    return of_app(app(*rules, require=require, refuse=refuse, detect=detect), lists)
 
 
-def of_app(one: App) -> RuleIndex:
+def of_app(one: App, lists: Lists = NO_LISTS) -> RuleIndex:
     """Return the index of one app."""
-    return index_rules(Ruleset(1, {one.name: one}))
+    return index_rules(Ruleset(1, {one.name: one}), lists)
 
 
 def question(name: str, rtype: int = A, via: str | None = None, who: Principal = ME) -> Question:

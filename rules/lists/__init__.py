@@ -1,0 +1,1 @@
+"""Deny lists of others' making: their formats, and the table that is made of them."""
