@@ -32,9 +32,11 @@ from proxy.egress.identity_context import IdentityContexts
 from proxy.egress.plane import Egress
 from proxy.egress.sweep import sweep, sweep_askers
 from proxy.errors import BindError, ConfigError
+from proxy.guard import Guard
 from proxy.hardening import close_to_debuggers
 from proxy.identities import Identities
 from proxy.lifetime import live
+from proxy.locations import open_state
 from proxy.metrics import Metrics
 from proxy.outward import parent_of, refuse_circles, upstreams_of
 from proxy.proof import Ground, Proof
@@ -42,9 +44,10 @@ from proxy.refusals import Refusals
 from proxy.reload.assembly import NO_RULES, Assembly, Generation, RebuildError
 from proxy.reload.files import public_suffixes
 from proxy.reload.handover import Request
+from proxy.reload.progress import logged
 from proxy.reload.reloader import Reloader
 from proxy.reload.watch import look
-from proxy.reporting import certificate, issuing, reloaded, upstream_state
+from proxy.reporting import certificate, issuing, reading, reloaded, upstream_state
 from proxy.resolver.doh import DohPlane
 from proxy.resolver.lookup import Lookup
 from proxy.resolver.query import Resolver
@@ -86,6 +89,7 @@ class Appliance:
         self._own = OwnSockets(set(), set())
         self._clock = Clock(time.time, os.urandom)
         self._identities = Identities(settings, self.metrics, self._clock)
+        self._guard = Guard(settings, self._audit, self.metrics, self._suffixes, self._clock)
         self._controlling = Controlling(limits, self.metrics)
         self._bound: list[Bound] = []
         self.metrics.audit_available.read_by(lambda: int(self._audit.status() is None))
@@ -100,7 +104,7 @@ class Appliance:
             ConfigError: the configuration asks for what cannot be (exit 3).
             BindError: a socket or a file cannot be had (exit 4).
         """
-        settings = self._settings
+        settings, clock = self._settings, time.perf_counter
         request = Request(
             tuple(settings.rules),
             settings.first_run,
@@ -109,19 +113,21 @@ class Appliance:
         )
         seen = look(request.folders)  # before they are read: what is written later is seen later
         with ThreadPoolExecutor(1) as pool:
-            assembly = Assembly(pool, self._limits.reload_s, time.perf_counter)
+            assembly = Assembly(pool, self._limits.reload_s, clock, logged(clock))
             rules = await assembly.build(request, NO_RULES)
         doors = bind_doors(settings)
         self._bound, skipped = bind_listeners(settings.listen)
         self._own.listeners = {each.address for each in self._bound}
-        self._open_state()
+        open_state(settings.state)
+        self._audit.start()
         await self._identities.open()
         self._compose(rules)
         await self._proof.open()
+        await self._guard.open()
         refuse_circles(self._own, self._upstreams, self._egress.parent)
         self._reloader = Reloader(
             rules, request, seen, self._use, self._sweep, self._limits, self.metrics,
-            time.time, time.perf_counter,
+            time.time, clock,
         )  # fmt: skip
         self._watch_void()
         self._watch_interfaces()
@@ -141,6 +147,7 @@ class Appliance:
         """Stop accepting, end every connection, and write what audit still holds."""
         await self._reloader.close()
         self._accepting.stop()
+        self._guard.stop()
         await self._controlling.close()
         await self._workload.close()
         for task in self._tasks:
@@ -150,6 +157,7 @@ class Appliance:
         await self._lookup.close()
         await self._cutting.close()
         await self._proof.close()
+        await self._guard.close()
         await self._identities.close()
         for close in reversed(self._closing):
             close()
@@ -159,23 +167,29 @@ class Appliance:
         """Have rules and tokens read again, as SIGHUP asks for."""
         self._reloader.request("signal")
         self._start_task(self._identities.reload())
+        self._start_task(self._guard.secrets.reload())
 
     def _compose(self, rules: Generation) -> None:
         limits, metrics = self._limits, self.metrics
         self._upstreams = upstreams = upstreams_of(self._settings, metrics, self._own)
         self._ruleset = rules.ruleset
         self._authorizer = authorizer = Authorizer(
-            self._zoned(rules.index), self._audit, self._refusals, metrics, self._revoked_apps()
-        )
+            self._zoned(rules.index), self._audit, self._refusals, metrics, self._revoked_apps(),
+            self._guard.held, self._guard.known,
+        )  # fmt: skip
         peers = PeerTable(limits, time.time, metrics.bounds.add)
         self._closing.append(peers.close)
         self._identifier = self._identities.identifier(rules.ruleset, peers)
         metrics.app_decisions.use(rules.ruleset.apps)
         monotonic = asyncio.get_running_loop().time
-        self._lookup = Lookup(authorizer, upstreams, self._own, limits, metrics, monotonic)
+        self._lookup = Lookup(
+            authorizer, upstreams, self._own, limits, metrics, monotonic,
+            self._guard.watch(authorizer),
+        )  # fmt: skip
         self._resolver = Resolver(
             authorizer, self._lookup, self._refusals, self._suffixes, limits, metrics,
             wall=time.time, entropy=os.urandom,
+            sinkhole=self._guard.sink(self._identifier, self._own, lambda: authorizer.generation),
         )  # fmt: skip
         self._workload = self._made_workload()
         self._workload.use(rules.ruleset)
@@ -233,6 +247,7 @@ class Appliance:
         identities.attested.attestations.on_void(self._cutting.lapsed)
         identities.certificates.on_void(lambda: self._start_task(sweep_askers(self._egress)))
         self._cutting.follow(identities.trust)
+        self._guard.follow(self._reloader.restate, self._sweep)
 
     def _revoked_apps(self) -> Mapping[str, Revocation]:
         return self._identities.revocations.revocations.apps
@@ -256,17 +271,6 @@ class Appliance:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    def _open_state(self) -> None:
-        state = self._settings.state
-        try:
-            Path(state).mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise BindError(
-                f"the state folder {state} cannot be made: {error.strerror};"
-                " name a writable one with --state"
-            ) from error
-        self._audit.start()
 
     def _watch_interfaces(self) -> None:
         watch = InterfaceWatch(lambda found: setattr(self._own, "interfaces", found))
@@ -295,6 +299,7 @@ class Appliance:
             recorder(self._audit, lambda: self._authorizer.generation),
             identities.leases,
         )
+        await self._guard.start()
         self._accepting = Accepting(planes, limits, metrics)
         for bound in self._bound:
             if bound.kind not in {*ISSUERS, KIND}:
@@ -325,6 +330,10 @@ class Appliance:
             agents=lambda: self._proof.agents.all(time.time()),
             attesting=lambda: self._proof.attesting,
             exchange=lambda: self._proof.exchange,
+            detection=lambda: self._guard.detection,
+            secrets=lambda: self._guard.secrets,
+            listed=self._reloader.listed,
+            reading=lambda: reading(self._reloader.progress()),
             revoking=lambda: Revoking(
                 self._identities.revocations, self._cutting.cut, lambda: self._ruleset.apps
             ),
@@ -346,6 +355,7 @@ class Appliance:
             "certificate": self._tls.problem,
             "issuer": self._workload.problem,
             **self._proof.problems,
+            **self._guard.problems,
             "control": self._controlling.problem,
         }
         return {name: text for name, text in found.items() if text}

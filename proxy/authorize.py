@@ -2,7 +2,8 @@
 
 Facts go to `rules.decide`; the decision is counted, and an allow stands only while audit has
 room for the line that will prove it.  The planes carry the decision out and then `record` it.
-Of an app that was revoked everything is refused, before any rule is asked (decision 0030).
+Of an app that was revoked everything is refused, before any rule is asked (decision 0030), and so
+is what is held because it leaked.  A registered secret in a name is refused whatever the rules say.
 """
 
 import logging
@@ -15,14 +16,19 @@ from proxy.audit_fold import Repeats
 from proxy.audit_line import rfc3339
 from proxy.certificates.revoked import Revocation
 from proxy.flow import Flow
+from proxy.held import Held
+from proxy.leak import NO_LEAKS, Leaks
 from proxy.metrics import Metrics
 from proxy.refusals import Refusal, Refusals
 from proxy.target import describe
 from rules.beneath import Beneath, beneath
 from rules.decide import decide
 from rules.decision import Decision, Reason, Verdict
-from rules.facts import Connect, Endpoint, Facts, Question, Request
-from rules.match import RuleIndex
+from rules.facts import UNKNOWN_APP, Connect, Endpoint, Facts, Question, Request
+from rules.listing import listed_server
+from rules.match import RuleIndex, index_app
+from rules.name import DomainName
+from rules.ruleset import App
 from rules.siblings import Siblings, siblings
 from rules.suffix import PublicSuffixes
 
@@ -36,6 +42,9 @@ _FACT: dict[type, str] = {
 }
 _BUG = Decision(Verdict.DENY, Reason.INTERNAL_ERROR)
 _REVOKED = Decision(Verdict.DENY, Reason.REVOKED)
+_SECRET = "secret:"  # noqa: S105 - how such rules begin
+_LEAK = "a registered secret stands in the name"
+_NO_RULES = index_app(App(UNKNOWN_APP))
 _NOBODY: Mapping[str, Revocation] = MappingProxyType({})
 _MOST_KNOWN = 4096  # Connects and Requests that were allowed; as many as an app may have pins
 _PATH_CHARACTERS = 256  # longer paths are rare, and decided each time
@@ -47,15 +56,19 @@ class Authorizer:
     `revoked` are the apps that count for nothing.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the composition root hands every part in
         self,
         index: RuleIndex,
         audit: Audit,
         refusals: Refusals,
         metrics: Metrics,
         revoked: Mapping[str, Revocation] = _NOBODY,
+        held: Held | None = None,
+        leaks: Leaks = NO_LEAKS,
     ) -> None:
         self._index = index
+        self._held = Held() if held is None else held
+        self._leaks = leaks
         self._revoked = revoked
         self._audit = audit
         self._refusals = refusals
@@ -88,6 +101,8 @@ class Authorizer:
         """Decide and count.  Never raises: what cannot be decided is denied."""
         try:
             decision = self._decide(facts)
+            if self._leaks:
+                decision = self._leaked(facts) or decision
             if decision.verdict is Verdict.ALLOW:
                 full = self._audit.admits(flow.principal.app)
                 if full is not None:
@@ -98,6 +113,21 @@ class Authorizer:
         self._count(_FACT[type(facts)], flow.principal.app, decision, 1)
         return decision
 
+    def server(self, question: Question, server: DomainName) -> Decision | None:
+        """Return why an answer to `question` from the zone of this name server is refused.
+
+        None: no list names the server.  Never raises, as `authorize`; a refusal is counted.
+        """
+        try:
+            app = self._index.apps.get(question.principal.app, _NO_RULES)
+            refusal = listed_server(self._index.lists, app.app, server, question.name)
+        except Exception:
+            logger.exception("no decision on the name server %r", server)
+            refusal = _BUG
+        if refusal is not None:
+            self._count("question", question.principal.app, refusal, 1)
+        return refusal
+
     def repeated(self, app: str, decision: Decision, counted: int) -> None:
         """Count so many Questions of `app` that got the same `decision` again (`Repeats`)."""
         self._count("question", app, decision, counted)
@@ -105,13 +135,20 @@ class Authorizer:
     def siblings(
         self, suffixes: PublicSuffixes, question: Question, decision: Decision
     ) -> Siblings | None:
-        """Return which names beside that of `question` have its `decision` under these rules."""
+        """Return which names beside that of `question` have its `decision` under these rules.
+
+        None while secrets are registered: then every name is looked at.
+        """
+        if self._leaks:
+            return None
         return siblings(self._index, suffixes, question, decision)
 
     def beneath(
         self, suffixes: PublicSuffixes, question: Question, decision: Decision
     ) -> Beneath | None:
-        """Return in which trees of names every name has the `decision` on `question`."""
+        """Return in which trees of names every name has the `decision` on `question`, as above."""
+        if self._leaks:
+            return None
         return beneath(self._index, suffixes, question, decision)
 
     def has_room(self, app: str) -> bool:
@@ -130,6 +167,10 @@ class Authorizer:
         """
         if facts.principal.app in self._revoked:
             return _REVOKED
+        if self._held:
+            held = self._held.refusal(facts.principal.app, _name_of(facts))
+            if held is not None:
+                return held
         if isinstance(facts, Request):
             if len(facts.path) > _PATH_CHARACTERS:
                 return decide(self._index, facts)
@@ -144,6 +185,15 @@ class Authorizer:
                 self._known.clear()
             self._known[facts] = decision
         return decision
+
+    def _leaked(self, facts: Facts) -> Decision | None:
+        """Return the refusal of a name that gives a secret away; a chain's target is no asker's."""
+        is_asked = facts.via is None if isinstance(facts, Question) else isinstance(facts, Connect)
+        name = _name_of(facts) if is_asked else None
+        leak = None if name is None else self._leaks.found(facts.principal.app, name)
+        if leak is None:
+            return None
+        return Decision(Verdict.DENY, Reason.TUNNEL_DETECTED, f"{_SECRET}{leak.secret}", text=_LEAK)
 
     def still(self, facts: Facts) -> Decision:
         """Decide for a flow that is open already: neither counted, nor a matter of audit's room."""
@@ -173,6 +223,11 @@ class Authorizer:
         `target` is told where no fact could be made of a request that was read; `repeats` counts
         the same decision on the same facts for as long as it says (`left_s`).
         """
+        if decision.rule is not None and decision.rule.startswith(_SECRET):
+            facts = self._leaks.redacted(facts)
+        if target is not None and self._leaks:  # as it was sent: no name was asked for
+            target = self._leaks.purged(target)
+            detail = {key: self._purged(value) for key, value in detail.items()}
         target, described = describe(facts) if target is None else (target, {})
         principal = flow.principal
         if decision.reason is Reason.REVOKED:
@@ -195,6 +250,9 @@ class Authorizer:
             self._remember(flow, decision, target, recorded)
         return recorded
 
+    def _purged(self, value: object) -> object:
+        return self._leaks.purged(value) if isinstance(value, str) else value
+
     def _since(self, app: str) -> dict[str, object]:
         revocation = self._revoked.get(app)
         return {} if revocation is None else {"revoked_at": rfc3339(revocation.at)}
@@ -212,3 +270,10 @@ class Authorizer:
             time=self._audit.now(),
         )
         self._refusals.remember(app, recorded, refusal)
+
+
+def _name_of(facts: Facts) -> DomainName | None:
+    """Return the name that is asked for; None of a literal."""
+    if isinstance(facts, Question | Endpoint):
+        return facts.name
+    return facts.host if isinstance(facts.host, str) else None

@@ -31,10 +31,13 @@ from proxy.commands import capabilities as cli_capabilities
 from proxy.commands import doctor as cli_doctor
 from proxy.commands import enroll as cli_enroll
 from proxy.commands import exchange as cli_exchange
+from proxy.commands import lists as cli_lists
 from proxy.commands import metrics as cli_metrics
 from proxy.commands import revoke as cli_revoke
+from proxy.commands import secrets as cli_secrets
 from proxy.commands import status as cli_status
 from proxy.commands import svid as cli_svid
+from proxy.commands import tunnels as cli_tunnels
 from proxy.commands.ca import ensure_server_certificate
 from proxy.commands.ca_identity import ensure_trust_domain
 from proxy.commands.reach import CaOption, CertOption, ControlOption, KeyOption, reach
@@ -69,7 +72,7 @@ from proxy.why import rows
 from rules.decision import Decision, Reason, Verdict
 from rules.document import json_schema
 from rules.errors import RuleError, RuleSyntaxError
-from rules.explain import Step, assume, explain
+from rules.explain import ListAlone, Step, assume, explain
 from rules.facts import Evidence, Level
 from rules.match import index_rules
 from rules.ruleset import Ruleset
@@ -88,11 +91,14 @@ app.add_typer(cli_attesters.app)
 app.add_typer(cli_ca.app)
 app.add_typer(cli_capabilities.app)
 app.add_typer(cli_metrics.app)
+app.add_typer(cli_secrets.app)
+app.add_typer(cli_tunnels.app)
 app.command()(cli_agents.agents)
 app.command()(cli_attest.attest)
 app.command()(cli_doctor.doctor)
 app.command()(cli_enroll.enroll)
 app.command()(cli_exchange.exchange)
+app.command()(cli_lists.lists)
 app.command()(cli_svid.svid)
 app.command()(cli_svid.admin)
 app.command()(cli_revoke.revoke)
@@ -187,13 +193,15 @@ def check(
         if settings.upstream_proxy is not None:
             parse_parent(settings.upstream_proxy, settings.egress_anchors)
         files = _read(settings)
+        listed = cli_lists.lists_of(files.loaded.ruleset, system=settings.system)
     except ConfigError as error:
         fail(str(error))
     except RuleSyntaxError as error:
         report(error.problems, [], as_json=as_json)
         raise typer.Exit(EXIT_RULES) from None
-    report(files.loaded.warnings, list(files.files), as_json=as_json)
-    if files.loaded.warnings:
+    warnings = (*files.loaded.warnings, *listed.read.warnings)
+    report(warnings, list(files.files), as_json=as_json)
+    if warnings:
         raise typer.Exit(EXIT_FINDINGS)
 
 
@@ -221,6 +229,7 @@ def explain_command(  # noqa: PLR0913, PLR0917 - one argument an option
         facts = read_facts(asker, target, rtype, method, tuple(evidence or ()))
         settings = settings_of(config, rules, None, as_json=as_json, system=system)
         files = _read(settings)
+        listed = cli_lists.lists_of(files.loaded.ruleset, system=settings.system)
     except RuleSyntaxError as error:
         report(error.problems, [], as_json=as_json)
         raise typer.Exit(EXIT_RULES) from None
@@ -230,8 +239,10 @@ def explain_command(  # noqa: PLR0913, PLR0917 - one argument an option
     _check_known(asker, ruleset)
     if attested is not None:
         facts = tuple(assume(fact, ruleset, Level[attested.upper()]) for fact in facts)
-    index = with_zones(index_rules(ruleset), make_zones(parse_zones(settings.zones)))
-    shown = [(type(fact).__name__, explain(index, fact)) for fact in facts]
+    rules_there = index_rules(ruleset, listed.lists)
+    index = with_zones(rules_there, make_zones(parse_zones(settings.zones)))
+    alone = [ListAlone(*each) for each in listed.alone()]
+    shown = [(type(fact).__name__, explain(index, fact, alone)) for fact in facts]
     _show_json(shown) if as_json else _show(shown)
     if any(_decision(steps).verdict is Verdict.DENY for _, steps in shown):
         raise typer.Exit(EXIT_FINDINGS)

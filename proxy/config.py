@@ -26,7 +26,9 @@ from proxy.config_keys import (
     IdentityKeys,
     ListenKeys,
     ResolverKeys,
+    SinkholeKeys,
 )
+from proxy.config_sinkhole import SinkholeSettings, read_sinkhole
 from proxy.errors import ConfigError
 from proxy.limits import Limits
 from proxy.resolver.upstream_url import parse_groups, parse_upstream, parse_zones
@@ -132,6 +134,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     attestation: AttestationSettings = AttestationSettings()
     """How long a proof counts, and whose TPMs are believed."""
 
+    sinkhole: SinkholeSettings = SinkholeSettings()
+    """The addresses that denied names are pointed at."""
+
     limits: Limits = Limits()
     """Every bound."""
 
@@ -190,11 +195,12 @@ class _Reader:
         keys = self._keys
         resolver = keys.resolver or ResolverKeys()
         state = keys.state or locations.state
+        listen = self._listen(locations)
         return Settings(
             state=state,
             rules=tuple(keys.rules or (f"{locations.config}/rules",)),
             audit=self._audit(state),
-            listen=self._listen(locations),
+            listen=listen,
             upstreams=self._upstreams(resolver.upstreams),
             zones=self._zones(resolver.zones or {}),
             upstream_ca=resolver.upstream_ca,
@@ -202,6 +208,7 @@ class _Reader:
             upstream_proxy=(keys.egress or EgressKeys()).upstream_proxy,
             identity=read_identity(keys.identity or IdentityKeys(), self._problem),
             attestation=read_attestation(keys.attestation or AttestationKeys(), self._problem),
+            sinkhole=self._sinkhole(listen),
             limits=self._limits(),
             first_run=keys.rules is None and not locations.system,
             config_file=self._file,
@@ -265,6 +272,11 @@ class _Reader:
             workload=default.workload if keys.workload is None else keys.workload,
             ext_authz=keys.ext_authz or "",
         )
+
+    def _sinkhole(self, listen: Listen) -> SinkholeSettings:
+        keys = self._keys.sinkhole or SinkholeKeys()
+        taken = [read_socket(each)[0] for kind in SOCKETS for each in getattr(listen, kind)]
+        return read_sinkhole(keys.v4, keys.v6, taken, self._problem)
 
     def _sockets(self, key: str, texts: list[str]) -> tuple[str, ...]:
         found = []

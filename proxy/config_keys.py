@@ -80,6 +80,13 @@ class AttestationKeys(Struct, forbid_unknown_fields=True):
     ek_roots: list[str] | None = None
 
 
+class SinkholeKeys(Struct, forbid_unknown_fields=True):
+    """`sinkhole:` as it is written."""
+
+    v4: str | None = None
+    v6: str | None = None
+
+
 class AuditKeys(Struct, forbid_unknown_fields=True):
     """`audit:` as it is written."""
 
@@ -97,6 +104,7 @@ class ConfigKeys(Struct, forbid_unknown_fields=True):
     egress: EgressKeys | None = None
     identity: IdentityKeys | None = None
     attestation: AttestationKeys | None = None
+    sinkhole: SinkholeKeys | None = None
     rules: Texts | None = None
     state: str | None = None
     audit: AuditKeys | None = None

@@ -176,6 +176,18 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     capabilities_per_app: int = 1024  # a quarter of them: no app's share is another's
     capabilities_per_binding: int = 128  # an eighth of an app's: one agent is not all of them
     capability_parties: int = 5  # of a chain: who is acted for, and four actors
+    # the sinkhole
+    sinkhole_connections: int = 64  # over its sockets; admin_connections 64
+    sinkhole_connections_per_app: int = 32  # half of them: no app holds the door shut for others
+    sinkhole_octets: int = 16384  # of a head or ClientHello; nginx large_client_header_buffers 8k
+    sinkhole_s: float = 5.0  # for these to come; head_s 20, and who knocks here waits for nothing
+    sinkhole_names: int = 256  # of an app, told our address lately; a quarter of refusals_per_app
+    sinkhole_told_s: float = 60.0  # how lately; Chrome's host cache keeps for 60
+    # registered secrets and canaries
+    secrets: int = 256  # at once; GitHub Actions has 100 a repository
+    secret_octets: int = 4096  # of one; an RSA key of 4096 bits as PEM has 3272, AWS takes 64 KiB
+    # the tunnel detector; the sizes of its tables are its own (rules.detector)
+    held_suffixes: int = 4096  # that are blocked, of all apps; as many as revocations
     # evidence
     audit_queue_octets: int = 16777216  # lines not yet on disk
     audit_quota_octets: int = 4194304  # per app and minute (reference.md)

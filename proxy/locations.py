@@ -9,7 +9,7 @@ import msgspec
 
 from proxy.config import Locations, Settings, read_config
 from proxy.config_identity import IdentitySettings
-from proxy.errors import ConfigError
+from proxy.errors import BindError, ConfigError
 from rules.errors import Problem
 from rules.text import SourceText
 
@@ -177,3 +177,18 @@ def _plain(text: str, known: Mapping[str, str], folder: Path) -> str:
         return str(folder / Path(_VARIABLE.sub(value, text)).expanduser())
     except RuntimeError as error:  # ~user of nobody
         raise ConfigError(f"{text!r}: {error}") from None
+
+
+def open_state(folder: str) -> None:
+    """Make our folder of state, where it is not there yet.
+
+    Raises:
+        BindError: it cannot be made.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise BindError(
+            f"the state folder {folder} cannot be made: {error.strerror};"
+            " name a writable one with --state"
+        ) from error

@@ -23,6 +23,7 @@ from proxy.exposition import (
 )
 from proxy.limits import Limits
 from rules.decision import Reason, Verdict
+from rules.fingerprint import HOWS
 
 __all__ = ["CONTENT_TYPE", "AppCount", "Metrics", "Row"]
 
@@ -48,6 +49,7 @@ type Direction = Literal["up", "down"]
 type ListenerKind = Literal[
     "do53", "dot", "doh", "proxy", "proxy_tls", "metrics", "control", "workload", "ext_authz"
 ]
+type SinkholeOutcome = Literal["http", "tls", "malformed", "silent", "refused"]
 type TlsKind = Literal["dot", "doh", "proxy_tls", "control_tls"]
 type TlsOutcome = Literal["done", "certificate", "failed", "timeout"]
 type ConnectionOutcome = Literal["accepted", "refused"]
@@ -68,7 +70,11 @@ type ExchangeOutcome = Literal[
 type TokenUse = Literal["active", "inactive"]
 type AttestationKind = Literal["software", "tpm", "launched"]
 type AttesterOutcome = Literal["enrolled", "refused"]
+type DetectOutcome = Literal["alert", "rate", "budget", "block"]
+type CountedDirection = Literal["names", "answers", "choice"]
+type DetectDirection = Literal["names", "answers", "choice", "flux", "cloaking"]
 type PinOutcome = Literal["pinned", "evicted", "renewed"]
+type LeakedIn = Literal["one", "several"]
 type ReloadOutcome = Literal["changed", "unchanged", "failed"]
 type AuditOutcome = Literal["written", "folded", "dropped"]
 
@@ -88,9 +94,11 @@ class Metrics:
             reason=Reason,
         )
         self._count_resolver()
+        self._count_detection()
         self._count_upstreams()
         self._count_egress()
         self._count_evidence()
+        self._count_leaks()
         self._count_identity()
         self._count_api()
         self._count_capabilities()
@@ -191,6 +199,11 @@ class Metrics:
             ),
             outcome=("accepted", "refused"),
         )
+        self.sinkhole_connections: Count[SinkholeOutcome] = Count(
+            "sallyport_sinkhole_connections_total",
+            "Connections to the sinkhole, by what they spoke; `refused`: there was no room.",
+            outcome=("http", "tls", "malformed", "silent", "refused"),
+        )
         self.tls_handshakes: Count[TlsKind, TlsOutcome] = Count(
             "sallyport_tls_handshakes_total",
             "TLS handshakes with our listeners; `certificate`: that of the client did not hold.",
@@ -218,6 +231,32 @@ class Metrics:
             "sallyport_pins_total",
             "Addresses pinned to a name for an app, pins evicted, and pins kept over a reload.",
             outcome=("pinned", "evicted", "renewed"),
+        )
+
+    def _count_detection(self) -> None:
+        self.detect_findings: Count[DetectOutcome, DetectDirection] = Count(
+            "sallyport_detect_findings_total",
+            "Look-ups and answers in which something was found, by what came of it and by what"
+            " was counted.",
+            outcome=("alert", "rate", "budget", "block"),
+            direction=("names", "answers", "choice", "flux", "cloaking"),
+        )
+        self.detect_bounds: Count[str] = Count(
+            "sallyport_detect_bounds_total",
+            "Times that a bound of the detector's tables was met, or a row of its file not read.",
+            bound=(
+                *("suffixes_evicted", "known_unkept", "popularity_full", "rows_unreadable"),
+                *("flux_evicted", "flux_crowded"),
+            ),
+        )
+        self.detect_octets: Count[CountedDirection] = Count(
+            "sallyport_detect_octets_total",
+            "Octets of look-ups and answers that were counted against budgets and let go.",
+            direction=("names", "answers", "choice"),
+        )
+        self.detect_held = Gauge(
+            "sallyport_detect_held_suffixes",
+            "Suffixes that are held for an app until an admin clears them.",
         )
 
     def _count_upstreams(self) -> None:
@@ -280,6 +319,15 @@ class Metrics:
             "sallyport_certificate_not_after_seconds",
             "When the certificate of our TLS listeners ends, in seconds since 1970; 0 without one.",
         )
+
+    def _count_leaks(self) -> None:
+        self.leaks: Count[str, LeakedIn] = Count(
+            "sallyport_leaks_total",
+            "Registered secrets found in names, by their form, and in how many names they stood.",
+            form=HOWS,
+            names=("one", "several"),
+        )
+        self.secrets = Gauge("sallyport_secrets", "Secrets and canaries that are registered.")
 
     def _count_identity(self) -> None:
         self.svids: Count[SvidKind, SvidOutcome] = Count(

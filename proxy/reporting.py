@@ -9,6 +9,7 @@ from proxy.control.identity import Anchor, IdentityState, Issuing
 from proxy.control.status import Certificate, Reloaded, UpstreamState
 from proxy.errors import PeerError
 from proxy.identities import Identities
+from proxy.reload.progress import Progress
 from proxy.reload.reloader import ReloadStatus
 from proxy.resolver.upstream_member import UpstreamStatus
 from proxy.wire.certificate import read_certificate
@@ -31,6 +32,11 @@ def upstream_state(status: UpstreamStatus) -> UpstreamState:
     text = ", ".join(each for each in (rtt, status.error) if each)
     zone = status.zone or None
     return UpstreamState(name=status.upstream, state=status.state, zone=zone, text=text)
+
+
+def reading(progress: Progress | None) -> str | None:
+    """Return how far deny lists are read; None while none is."""
+    return None if progress is None else progress.text
 
 
 def certificate(leaf: Leaf | None) -> Certificate | None:

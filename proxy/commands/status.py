@@ -62,7 +62,8 @@ def reload(
         write_json(found)
     else:
         for problem in found["problems"]:
-            _print(problem)
+            for line in problem.splitlines():
+                _print(line)
         _print(f"{found['outcome']}: generation {found['generation']}")
     if found["problems"]:
         raise typer.Exit(EXIT_FINDINGS)
@@ -150,7 +151,10 @@ def _lines(found: Any) -> list[tuple[str, str]]:
     ]
     if (reload := found["reload"]) is not None:
         lines.append(("reload", f"{reload['outcome']} at {reload['time']}"))
-        lines += [("", problem) for problem in reload["problems"]]
+        problems = (line for problem in reload["problems"] for line in problem.splitlines())
+        lines += [("", line) for line in problems]
+    if found["reading"]:
+        lines.append(("reading", found["reading"]))
     lines += [(kind, ", ".join(each)) for kind, each in found["listen"].items() if each]
     for each in found["upstreams"]:
         zone = f" for {each['zone']}" if each["zone"] else ""
@@ -169,7 +173,9 @@ def _lines(found: Any) -> list[tuple[str, str]]:
     audit = found["audit"]
     lines.append(("audit", audit["problem"] or f"{audit['written']} lines, {audit['file']}"))
     lines += [("bound met", f"{name}, {times} times") for name, times in found["bounds"].items()]
-    lines += [("PROBLEM", f"{name}: {text}") for name, text in found["problems"].items()]
+    for name, text in found["problems"].items():
+        first, *more = text.splitlines()
+        lines += [("PROBLEM", f"{name}: {first}"), *(("", each) for each in more)]
     return lines
 
 

@@ -22,8 +22,11 @@ from proxy.control.asked import read_content as _read
 from proxy.control.attesters import AttesterRoutes
 from proxy.control.capabilities import CapabilityRoutes
 from proxy.control.identity import IdentityRoutes
+from proxy.control.lists import ListRoutes
 from proxy.control.revocations import RevocationRoutes
+from proxy.control.secrets import SecretRoutes
 from proxy.control.status import LastSeen, Sources, detail, reload_view, status, summaries, view
+from proxy.control.tunnels import TunnelRoutes
 from proxy.errors import BindError, ConfigError
 from proxy.flow import Plane, new_id
 from proxy.tokens.known import Issued, Purpose, Token, UnknownTokenError, Wanted
@@ -55,6 +58,9 @@ class Routes:
             AgentRoutes(sources.agents),
             AttesterRoutes(sources.attesting, self._record),
             CapabilityRoutes(sources.exchange, self._record),
+            TunnelRoutes(sources.detection, self._record),
+            SecretRoutes(sources.secrets, self._record),
+            ListRoutes(sources.listed),
         )
         self.now = sources.wall
 

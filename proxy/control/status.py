@@ -11,14 +11,17 @@ from msgspec import Struct
 
 from proxy.audit import Audit
 from proxy.audit_line import rfc3339
+from proxy.canaries.live import LiveSecrets
 from proxy.capabilities.exchange import Exchange
 from proxy.control.agent_api import MountedApi
 from proxy.control.agents import Shown, nobody
 from proxy.control.attesters import Attesting
 from proxy.control.identity import IdentityState, Issuing
 from proxy.control.revocations import Revoking
+from proxy.detection.live import LiveDetection
 from proxy.metrics import Metrics, ReloadOutcome
 from proxy.refusals import Refusals
+from proxy.reload.table import NOTHING_LISTED, ListsInForce
 from proxy.tokens.known import Token
 from proxy.tokens.live import LiveTokens
 from rules.decision import Verdict
@@ -86,6 +89,10 @@ class Sources(Struct, frozen=True, kw_only=True):
     agents: Shown = nobody
     attesting: Callable[[], Attesting | None] = lambda: None
     exchange: Callable[[], Exchange | None] = lambda: None
+    detection: Callable[[], LiveDetection | None] = lambda: None
+    secrets: Callable[[], LiveSecrets | None] = lambda: None
+    listed: Callable[[], ListsInForce] = lambda: NOTHING_LISTED
+    reading: Callable[[], str | None] = lambda: None
 
 
 class TokenView(Struct, frozen=True, kw_only=True):
@@ -126,7 +133,10 @@ class AppDetail(Struct, frozen=True, kw_only=True):
 
 
 class Status(Struct, frozen=True, kw_only=True):
-    """Everything at a glance; `bounds` are the limits that were met, and how often."""
+    """Everything at a glance; `bounds` are the limits that were met, and how often.
+
+    `reading` says how far the deny lists are read that a reload is about to bring into force.
+    """
 
     pid: int
     version: str
@@ -146,6 +156,7 @@ class Status(Struct, frozen=True, kw_only=True):
     audit: dict[str, object]
     bounds: dict[str, int]
     problems: dict[str, str]
+    reading: str | None = None
 
 
 class LastSeen:
@@ -202,6 +213,7 @@ def status(sources: Sources, seen: LastSeen) -> Status:
         audit=_audit(sources),
         bounds=_bounds(sources.metrics),
         problems=problems(sources),
+        reading=sources.reading(),
     )
 
 

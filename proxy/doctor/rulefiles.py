@@ -10,8 +10,10 @@ from proxy.confinement import AS_ROOT, AS_ROOT_CURE, ROOT, chain, check_system
 from proxy.doctor.patient import Finding, Patient, Severity
 from proxy.doctor.spiffe_lines import with_spiffe_warnings
 from proxy.reload.files import RuleFiles, check_listeners, public_suffixes, read_rules
+from proxy.reload.lists import load_lists
 from rules.errors import Problem, RuleSyntaxError
 from rules.errors import Severity as RuleSeverity
+from rules.ruleset import Ruleset
 
 
 def rule_files(patient: Patient) -> Iterator[Finding]:
@@ -23,6 +25,16 @@ def rule_files(patient: Patient) -> Iterator[Finding]:
         return
     if files is not None:
         yield from map(_finding, files.loaded.warnings)
+        yield from _list_files(patient, files.loaded.ruleset)
+
+
+def _list_files(patient: Patient, ruleset: Ruleset) -> Iterator[Finding]:
+    try:  # when they were loaded is nobody's question here
+        listed = load_lists(ruleset.lists, 0.0, system=patient.settings.system)
+    except RuleSyntaxError as error:
+        yield from map(_finding, error.problems)
+    else:
+        yield from map(_finding, listed.read.warnings)
 
 
 def rule_writers(patient: Patient) -> Iterator[Finding]:
@@ -108,8 +120,19 @@ def _guarded(patient: Patient) -> Iterator[Path]:
     for folder in map(Path, settings.rules):
         yield from sorted(folder.glob("*.yaml"))
         yield from chain(folder)
+    yield from _lists(patient)
     if settings.config_file:
         yield from chain(Path(settings.config_file).absolute())
+
+
+def _lists(patient: Patient) -> Iterator[Path]:
+    try:
+        files = rules_of(patient, system=False)
+    except RuleSyntaxError:
+        return  # `rule_files` tells of it
+    for source in () if files is None else files.loaded.ruleset.lists:
+        yield Path(source.file)
+        yield from chain(Path(source.file).parent)
 
 
 def _agents(patient: Patient) -> set[int]:

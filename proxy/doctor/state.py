@@ -21,6 +21,8 @@ DATABASES = {
     "sallyport.sqlite": "issue the tokens anew",
     "revoked.sqlite": "revoke again what must be: nothing is revoked until then",
     "attested.sqlite": "agents attest again, and TPMs are enrolled again",
+    "detection.sqlite": "blocked suffixes are open again, and every budget is whole",
+    "secrets.sqlite": "no registered secret is looked for: register them again",
     "capabilities.sqlite": "agents exchange again; the tokens that are out count no more here",
     "identity/issued.sqlite": "what was issued before can be revoked by its serial number only",
 }

@@ -220,7 +220,7 @@ def _establish(
     now = asyncio.get_running_loop().time()
     recorded = record_opening(context, errand.flow, route, decision, origin.address_text, now)
     context.metrics.proxy_requests.add("connect", "allowed")
-    standing = Standing(client.asker, client.asker.value, origin.address)
+    standing = Standing(client.asker, client.asker.value, origin.address, chain=origin.chain)
     opened = Opened(errand.flow, connect, decision, recorded)
     tunnel = Tunnel(context, client.admission, opened, standing, route)
     near, far = client.transport, origin.leave()

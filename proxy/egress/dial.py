@@ -6,8 +6,9 @@ decided on (threats.md, "Between name and address").
 
 import asyncio
 import ssl
-from collections.abc import Callable, Sequence
-from itertools import chain, zip_longest
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain as chained
+from itertools import zip_longest
 
 from msgspec import Struct
 
@@ -21,7 +22,9 @@ from proxy.errors import UpstreamError
 from proxy.target import authority
 from rules.address import Address
 from rules.decision import Decision, Reason, Verdict
-from rules.facts import Connect, Endpoint
+from rules.facts import Connect, Endpoint, Question
+from rules.name import DomainName
+from rules.rtype import AAAA, A
 
 _ALLOW = Verdict.ALLOW
 
@@ -63,7 +66,19 @@ def endpoint(
 
 def is_allowed(context: Context, errand: Errand, origin: OriginConnection) -> bool:
     """Return whether the origin's address may (still) stand for the errand's host."""
+    if not may_lead(context, errand.connect, origin.chain, origin.address):
+        return False
     return not isinstance(_judge(context, errand, origin.key, origin.address), Undialled)
+
+
+def may_lead(
+    context: Context, connect: Connect, chain: Iterable[DomainName], address: Address
+) -> bool:
+    """Return whether the aliases in `chain` may still lead from the host of `connect`."""
+    host, rtype = connect.host, A if address.version == 4 else AAAA
+    via = host if isinstance(host, str) else None
+    facts = (Question(connect.principal, target, rtype, via=via) for target in chain)
+    return all(context.authorizer.still(each).verdict is _ALLOW for each in facts)
 
 
 def _judge(context: Context, errand: Errand, key: OriginKey, address: Address) -> str | Undialled:
@@ -100,8 +115,11 @@ async def dial(
         is_current = resolution.generation == generation
         until = asyncio.get_running_loop().time() + context.limits.resolution_s
         errand.route.until = until if is_current else 0.0
-        errand.route.flow = resolution.flow
-    return await _dial_addresses(context, errand, key, resolution.addresses)
+        errand.route.flow, errand.route.chain = resolution.flow, resolution.chain
+    origin = await _dial_addresses(context, errand, key, resolution.addresses)
+    if isinstance(origin, OriginConnection):
+        origin.chain = resolution.chain
+    return origin
 
 
 def known_target(context: Context, route: Route, now: float) -> Target | None:
@@ -138,6 +156,8 @@ class KnownDial:
         self._origin = origin = OriginConnection(
             context.deadlines, context.pool.forget, errand.key, *target, is_brief=True
         )
+        if errand.route is not None:
+            origin.chain = errand.route.chain
         self._connecting = asyncio.get_running_loop().create_connection(
             lambda: origin, target[1], errand.connect.port
         )
@@ -210,7 +230,7 @@ def interleave(targets: list[Target]) -> list[Target]:
     version = targets[0][0].version
     first = [each for each in targets if each[0].version == version]
     other = [each for each in targets if each[0].version != version]
-    pairs = chain.from_iterable(zip_longest(first, other))
+    pairs = chained.from_iterable(zip_longest(first, other))
     return [each for each in pairs if each is not None]
 
 

@@ -175,7 +175,7 @@ class Exchange:
     def _standing(self) -> Standing:
         asker = self.client.asker
         secure = self.order.key.secure
-        return Standing(asker, asker.value, self.origin.address, secure)
+        return Standing(asker, asker.value, self.origin.address, secure, self.origin.chain)
 
     def halt(self, decision: Decision) -> Told:
         """End the origin's connection with a reset; what is returned records why."""

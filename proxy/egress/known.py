@@ -62,8 +62,8 @@ class Route(Struct):
     """An origin in use by one principal.
 
     `targets` were allowed on `grounds` and may be dialled until `until` (the loop's time); `flow`
-    is the errand that looked them up.  `opens` and `closes` count lines that repeat.  `hello` is
-    the last ClientHello.
+    is the errand that looked them up, `chain` the aliases that led to them.  `opens` and `closes`
+    count lines that repeat.  `hello` is the last ClientHello.
     """
 
     connect: Connect
@@ -76,6 +76,7 @@ class Route(Struct):
     grounds: Grounds | None = None
     until: float = 0.0
     flow: str = ""
+    chain: tuple[DomainName, ...] = ()
     hello: Likeness | None = None
 
 

@@ -16,6 +16,7 @@ from rules.decision import (
     Resolve,
     TunnelUnread,
     UpgradeTls,
+    Watch,
 )
 from rules.rtype import AAAA, A
 
@@ -62,5 +63,7 @@ def _with(passage: Passage, obligation: Obligation) -> Passage:
             return structs.replace(passage, types=types & {A, AAAA})
         case UpgradeTls():
             return structs.replace(passage, upgrade=obligation)
+        case Watch():  # of look-ups: `proxy.resolver.lookup` shows them to the detector
+            return passage
         case _:
             assert_never(obligation)

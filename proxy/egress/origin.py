@@ -83,6 +83,7 @@ class OriginConnection(asyncio.Protocol):
         "address",
         "address_text",
         "born",
+        "chain",
         "deadline",
         "early",
         "failure",
@@ -112,6 +113,7 @@ class OriginConnection(asyncio.Protocol):
         self.rested = False  # it was in the pool: the origin may have closed it meanwhile
         self.memory: SectionMemory | None = None if is_brief else SectionMemory(ALT_SVC)
         self.last: Replay | None = None
+        self.chain: tuple[DomainName, ...] = ()  # the aliases that led to its address
         self.grounds: object = None  # on which its address was allowed for its key
         self.early = b""  # what came before anybody used the connection
         self.failure: Exception | None = None  # why it was lost, if not in good order

@@ -11,7 +11,7 @@ from msgspec import Struct, structs
 
 from proxy.egress.asker import Asker
 from proxy.egress.context import Context
-from proxy.egress.dial import endpoint
+from proxy.egress.dial import endpoint, may_lead
 from proxy.egress.identity_context import REVOKED
 from proxy.egress.obligations import Passage, read
 from proxy.egress.origin import OriginKey
@@ -19,6 +19,7 @@ from proxy.proven import is_same
 from rules.address import Address
 from rules.decision import Decision, Reason, UpgradeTls, Verdict
 from rules.facts import Connect, Principal, Request
+from rules.name import DomainName
 
 type Told = Callable[[], None]
 """Writes the evidence of what was ended a moment ago."""
@@ -30,13 +31,14 @@ _TOLD = frozenset({Reason.REVOKED, Reason.ATTESTATION_REQUIRED})  # as they are,
 class Standing(Struct, frozen=True):
     """What a flow stands on: who asked with which credential, and the address in use.
 
-    `secure`: its requests go on over TLS.
+    `secure`: its requests go on over TLS.  `chain` are the aliases that led to the address.
     """
 
     asker: Asker
     value: bytes | None
     address: Address
     secure: UpgradeTls | None = None
+    chain: tuple[DomainName, ...] = ()
 
 
 def disowned(standing: Standing, principal: Principal) -> Decision | None:
@@ -105,6 +107,7 @@ def withdrawn(
         port = key.dialled
     elif owed is not None and owed.upgrade is not None:
         fits = False  # there only requests pass now
+    fits = fits and may_lead(context, connect, standing.chain, standing.address)
     ends = endpoint(context, connect, standing.address, port)
     return None if fits and still(ends).verdict is Verdict.ALLOW else GONE
 

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Protocol, runtime_checkable
 
 from proxy.egress.context import Context
-from proxy.egress.dial import endpoint
+from proxy.egress.dial import endpoint, may_lead
 from proxy.egress.standing import is_revoked
 from rules.decision import Decision, Verdict
 from rules.facts import Connect
@@ -66,7 +66,8 @@ def _sweep_pool(context: Context) -> int:
         key = origin.key
         connect = Connect(key.principal, key.host, key.port)
         facts = (connect, endpoint(context, connect, origin.address, key.dialled))
-        if any(still(each).verdict is not Verdict.ALLOW for each in facts):
+        is_led = may_lead(context, connect, origin.chain, origin.address)
+        if not is_led or any(still(each).verdict is not Verdict.ALLOW for each in facts):
             origin.end()
             cut += 1
     return cut

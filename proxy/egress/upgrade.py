@@ -39,7 +39,8 @@ def upgrade(client: Upgraded, order: Order, origin: OriginConnection, data: byte
         flow, order.facts, order.decision, id=context.new_id(), upgrade="websocket"
     )
     secure = order.key.secure
-    standing = Standing(client.asker, client.asker.value, origin.address, secure)
+    asker = client.asker
+    standing = Standing(asker, asker.value, origin.address, secure, origin.chain)
     opened = Opened(flow, order.facts, order.decision, recorded)
     tunnel = Tunnel(context, client.admission, opened, standing)
     near, far = client.transport, origin.leave()

@@ -17,11 +17,16 @@ from typing import BinaryIO
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from proxy.errors import ProxyError
 from proxy.reload.handover import ForeignValueError, Heading, Request, read_apps, read_pieces
+from proxy.reload.progress import Told, hearing, untold
+from proxy.reload.table import NOTHING_LISTED, ListsInForce, ReadLists, in_force, new_table
+from proxy.reload.watch import Seen
 from rules.crumble import crumble
-from rules.errors import Problem, RuleSyntaxError
+from rules.errors import Problem, RuleError, RuleSyntaxError
+from rules.listed import Lists
 from rules.match import AppIndex, RuleIndex, Steps, index_steps
 from rules.ruleset import Ruleset
 
@@ -44,25 +49,38 @@ class Part(Struct, frozen=True):
 
 
 class Generation(Struct, frozen=True):
-    """The rules of one generation, and the files that they came from."""
+    """The rules of one generation, and the files and lists that they came from."""
 
     number: int
     digest: str
     parts: dict[str, Part]
     files: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    warnings: tuple[Problem, ...] = ()
+    of_rules: tuple[Problem, ...] = ()
     in_memory: bool = False
+    listed: ListsInForce = NOTHING_LISTED
 
     @property
     def index(self) -> RuleIndex:
         """The index that decisions are made on."""
-        return RuleIndex(self.number, {name: part.index for name, part in self.parts.items()})
+        apps = {name: part.index for name, part in self.parts.items()}
+        return RuleIndex(self.number, apps, self.lists)
+
+    @property
+    def lists(self) -> Lists:
+        """The deny lists in force."""
+        return self.listed.lists
 
     @property
     def ruleset(self) -> Ruleset:
         """The rules as values."""
-        return Ruleset(self.number, {name: part.index.app for name, part in self.parts.items()})
+        apps = {name: part.index.app for name, part in self.parts.items()}
+        return Ruleset(self.number, apps, self.listed.read.sources)
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What is not quite right with rules and lists."""
+        return (*self.of_rules, *self.listed.read.warnings)
 
 
 NO_RULES = Generation(0, "", {})
@@ -93,11 +111,15 @@ class Pace:
 class Assembly:
     """Makes generations, one at a time."""
 
-    def __init__(self, executor: Executor, time_s: float, clock: Clock) -> None:
-        """The child is waited for in `executor`, for at most `time_s`."""
+    def __init__(
+        self, executor: Executor, time_s: float, clock: Clock, told: Told = untold
+    ) -> None:
+        """The child is waited for in `executor`, for at most `time_s`; `told` hears from it."""
         self._executor = executor
         self._time_s = time_s
         self._clock = clock
+        self._told = told
+        self.seen: Seen = ()  # of the lists that the files name, as they were read the last time
         self._child: subprocess.Popen[bytes] | None = None
         self._is_over = False
 
@@ -108,16 +130,19 @@ class Assembly:
             RuleSyntaxError: with every problem of every file.
             RebuildError: they were not read: no process, no time, a bug of ours.
         """
-        digests = {name: part.digest for name, part in before.parts.items()}
-        request = msgspec.structs.replace(request, digest=before.digest, apps=digests)
+        request = _asking(request, before)
         loop = asyncio.get_running_loop()
-        with os.fdopen(os.memfd_create("rules"), "r+b") as file:
-            await loop.run_in_executor(self._executor, self._read, request, file)
+        with os.fdopen(os.memfd_create("rules"), "r+b") as file, new_table() as table:
+            with hearing(self._told) as progress:
+                request = replace(request, table=table.fileno(), progress=progress)
+                await loop.run_in_executor(self._executor, self._read, request, file)
             file.seek(0)
             with _without_full_collections():
                 try:
-                    return await self._assemble(file, before)
-                except (ForeignValueError, EOFError) as error:
+                    return await self._assemble(file, table, before)
+                except RuleSyntaxError:
+                    raise
+                except (ForeignValueError, EOFError, OSError, ValueError, RuleError) as error:
                     raise RebuildError(f"what was read cannot be used: {error}") from error
 
     def kill(self) -> None:
@@ -126,11 +151,13 @@ class Assembly:
         if self._child is not None:
             self._child.kill()
 
-    async def dissolve(self, parts: list[Part]) -> None:
-        """Free what nobody uses any more; `parts` is empty afterwards."""
+    async def dissolve(self, parts: list[Part], tables: list[ListsInForce]) -> None:
+        """Free what nobody uses any more; both lists are empty afterwards."""
         pace = Pace(self._clock)
         while parts:
             await pace.keep(_crumbled(parts))
+        # To unmap a million names takes 5 ms, in which nothing of ours is held (mmap(2)).
+        await asyncio.get_running_loop().run_in_executor(self._executor, tables.clear)
 
     def _read(self, request: Request, out: BinaryIO) -> None:
         argv = [sys.executable, "-P", "-m", "proxy.reload.rebuild"]
@@ -140,6 +167,7 @@ class Assembly:
             child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 # Signals of our terminal are for us.
                 argv, stdin=subprocess.PIPE, stdout=out, env=env, start_new_session=True,
+                pass_fds=(request.table, request.progress),
             )  # fmt: skip
         except OSError as error:
             raise RebuildError(f"no process to read them with: {error.strerror}") from error
@@ -158,29 +186,54 @@ class Assembly:
         if child.returncode:
             raise RebuildError(f"the process that reads them ended with {child.returncode}")
 
-    async def _assemble(self, file: BinaryIO, before: Generation) -> Generation:
+    async def _assemble(self, file: BinaryIO, table: BinaryIO, before: Generation) -> Generation:
         pieces = read_pieces(file)
         heading = next(pieces, None)
         if not isinstance(heading, Heading):
             raise ForeignValueError("no heading")
+        if heading.lists is not None:
+            self.seen = heading.lists.seen
         if heading.problems:
             raise RuleSyntaxError(heading.problems)
+        listed = in_force(heading.lists or ReadLists(), table, before.listed)
         if heading.digest == before.digest:
-            return before
+            return _relisted(before, listed)
         made: dict[str, AppIndex] = {}
         pace = Pace(self._clock)
         for steps in read_apps(pieces):
             app = await pace.keep(steps)
             made[app.name] = await pace.keep(index_steps(app))
-        return _generation(heading, made, before)
+        return _generation(heading, made, listed, before)
 
 
-def _generation(heading: Heading, made: dict[str, AppIndex], before: Generation) -> Generation:
+def _asking(request: Request, before: Generation) -> Request:
+    """Return the request, with what is in force `before` and need not be handed over again."""
+    read = before.listed.read
+    return replace(
+        request,
+        digest=before.digest,
+        apps={name: part.digest for name, part in before.parts.items()},
+        lists=read.sources,
+        lists_digest=read.digest,
+    )
+
+
+def _relisted(before: Generation, listed: ListsInForce) -> Generation:
+    """Return the generation of the same rules, with other lists if they are others."""
+    if listed is before.listed:
+        return before
+    return replace(before, number=before.number + 1, listed=listed)
+
+
+def _generation(
+    heading: Heading, made: dict[str, AppIndex], listed: ListsInForce, before: Generation
+) -> Generation:
     parts = {
         name: Part(digest, made[name]) if name in made else before.parts[name]
         for name, digest in heading.apps
     }
     is_new = bool(made) or parts.keys() != before.parts.keys() or before is NO_RULES
+    is_new = is_new or listed.read.digest != before.listed.read.digest
     return Generation(
         before.number + is_new,
         heading.digest,
@@ -189,6 +242,7 @@ def _generation(heading: Heading, made: dict[str, AppIndex], before: Generation)
         heading.notes,
         heading.warnings,
         heading.in_memory,
+        listed,
     )
 
 

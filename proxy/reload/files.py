@@ -8,7 +8,6 @@ Packs and the public suffix list are data of the installation, read here and han
 """
 
 import contextlib
-import errno
 import hashlib
 import os
 import stat
@@ -20,6 +19,15 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
+from proxy.reload.guarded import (
+    UnfitError,
+    opened,
+    problem_at,
+    problem_of,
+    refuse_others,
+    shown,
+    without_waiting,
+)
 from rules.errors import Place, Problem, RuleSyntaxError, Severity
 from rules.node import Needed
 from rules.ruleset import IdentityLine, Ruleset
@@ -28,13 +36,6 @@ from rules.syntax import Loaded, load
 from rules.text import FILE_OCTETS, SourceText
 
 FIRST_RULES = "me.yaml"
-_CURES = {
-    errno.ENOENT: "remove it: it is a link to nothing",
-    errno.ELOOP: "remove it: it is a link to itself",
-    errno.ENOTDIR: "a file stands where a folder should: move it away, or name another folder",
-    errno.EISDIR: "write the rules into a regular file",
-    errno.ENXIO: "write the rules into a regular file",
-}
 _FIRST_RULES_TEXT = """\
 # Written at the first start.  Nothing that is not listed here is allowed.
 # `sallyport check` tests a change, `sallyport explain me URL` says what a rule does.
@@ -139,7 +140,7 @@ def _unreadable(needed: Needed) -> Problem | None:
     No error: certificates are renewed by others, and what needs one is refused until it is there.
     """
     try:
-        with open(needed.path, "rb", opener=_without_waiting):
+        with open(needed.path, "rb", opener=without_waiting):
             return None
     except OSError as error:
         message = f"{needed.path} cannot be read: {error.strerror}; requests end as upstream-tls"
@@ -201,104 +202,38 @@ def _read_folders(
             found = _rule_files(folder, system=system)
         except FileNotFoundError:
             if not missing_is_fine:
-                problems.append(_problem(folder, "the folder does not exist", f"mkdir -p {folder}"))
+                problems.append(
+                    problem_at(folder, "the folder does not exist", f"mkdir -p {folder}")
+                )
             continue
-        except (OSError, _UnfitError) as error:
-            problems.append(_from_error(folder, error))
+        except (OSError, UnfitError) as error:
+            problems.append(problem_of(folder, error))
             continue
         for path in found:
             try:
-                sources.append(SourceText(_shown(path), _read(path, system=system)))
-            except (OSError, UnicodeDecodeError, _UnfitError) as error:
-                problems.append(_from_error(path, error))
+                sources.append(SourceText(shown(path), _read(path, system=system)))
+            except (OSError, UnicodeDecodeError, UnfitError) as error:
+                problems.append(problem_of(path, error))
     return sources, problems
-
-
-class _UnfitError(Exception):
-    """What is wrong with a file, and the cure."""
-
-    def __init__(self, message: str, cure: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.cure = cure
 
 
 def _rule_files(folder: Path, *, system: bool) -> list[Path]:
     status = folder.stat()
     if not stat.S_ISDIR(status.st_mode):
-        raise _UnfitError("is no folder", "name a folder of *.yaml files")
+        raise UnfitError("is no folder", "name a folder of *.yaml files")
     if not os.access(folder, os.R_OK | os.X_OK):
-        raise _UnfitError("cannot be read", f"chmod u+rx {folder}, or chown it")
-    _refuse_others(folder, status, system=system)
+        raise UnfitError("cannot be read", f"chmod u+rx {folder}, or chown it")
+    refuse_others(folder, status, system=system)
     # As a shell expands `*.yaml`: a hidden file is an editor's, of a change that is not saved yet.
     return sorted(path for path in folder.glob("*.yaml") if not path.name.startswith("."))
 
 
 def _read(path: Path, *, system: bool) -> str:
-    # What is checked is the file that is read: one descriptor, and no wait on a FIFO.
-    with open(path, "rb", opener=_without_waiting) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise _UnfitError("is no regular file", "write the rules into a regular file")
-        _refuse_others(path, status, system=system)
+    with opened(path, "write the rules into a regular file", system=system) as file:
         octets = file.read(FILE_OCTETS + 1)
     if len(octets) > FILE_OCTETS:
-        raise _UnfitError(f"is larger than {FILE_OCTETS} octets", "split the file")
+        raise UnfitError(f"is larger than {FILE_OCTETS} octets", "split the file")
     return octets.decode("utf-8")
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _refuse_others(path: Path, status: os.stat_result, *, system: bool) -> None:
-    shown = _shown(path)
-    if status.st_mode & stat.S_IWOTH:
-        raise _UnfitError("every user may write it, so it is nobody's rule", f"chmod o-w {shown}")
-    if system:
-        _refuse_foreign(shown, status)
-        _refuse_weak_parents(path)
-
-
-def _refuse_foreign(shown: str, status: os.stat_result) -> None:
-    if status.st_uid != 0:
-        message = f"it is user {status.st_uid}'s; with --system rules are root's alone"
-        raise _UnfitError(message, f"chown root {shown}")
-    if status.st_mode & stat.S_IWGRP:
-        message = f"group {status.st_gid} may write it; with --system rules are root's alone"
-        raise _UnfitError(message, f"chmod g-w {shown}")
-
-
-def _refuse_weak_parents(path: Path) -> None:
-    """Refuse what another user could put something else in the place of."""
-    for parent in path.resolve().parents:
-        status = parent.stat()
-        is_shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-        # In a sticky folder only root moves what is root's (inode(7)).
-        if status.st_uid != 0 or (is_shared and not status.st_mode & stat.S_ISVTX):
-            shown = _shown(parent)
-            message = f"others than root may rename it, for {shown} is theirs to write"
-            raise _UnfitError(message, f"chown root {shown} && chmod go-w {shown}")
-
-
-def _from_error(path: Path, error: OSError | UnicodeDecodeError | _UnfitError) -> Problem:
-    match error:
-        case _UnfitError():
-            return _problem(path, error.message, error.cure)
-        case UnicodeDecodeError():
-            return _problem(path, f"is not UTF-8 (octet {error.start})", "save the file as UTF-8")
-        case OSError():
-            cure = _CURES.get(error.errno or 0, f"chmod u+r {_shown(path)}, or chown it")
-            return _problem(path, f"cannot be read: {error.strerror}", cure)
-
-
-def _problem(path: Path, message: str, cure: str) -> Problem:
-    return Problem(Place(_shown(path), 1, 1), message, cure)
-
-
-def _shown(path: Path) -> str:
-    """Return the name of `path` as text: a file's name is octets, and may be no UTF-8."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _write_first(folder: Path) -> tuple[SourceText, tuple[str, ...], bool]:

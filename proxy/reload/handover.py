@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, override
 from msgspec import Struct
 from msgspec.structs import replace
 
+from proxy.reload.table import ReadList, ReadLists
 from rules.address import Network
 from rules.decision import FileCertificate, Refuse, SvidCertificate, UpgradeTls
 from rules.errors import Place, Problem, Severity
@@ -32,9 +33,11 @@ from rules.ruleset import (
     DenyRule,
     IdentityLine,
     Launched,
+    ListSource,
     ReferenceValues,
     Requirements,
 )
+from rules.watch import Detect, Mode
 
 _LENGTH = Layout("!I")
 _PIECE = 128  # rules and their patterns in one piece: 0.1 to 0.2 ms to read
@@ -46,6 +49,8 @@ class Request(Struct, frozen=True):
 
     `digest` is of the files in force, `apps` are the digests of the apps in force: what is equal
     is not handed over again.  `listening` are the addresses that identity lines may name.
+    `lists` are those in force under `lists_digest`.  `table` and `progress` are descriptors: of
+    the file that a table is written to, and of a pipe for news.
     """
 
     folders: tuple[str, ...]
@@ -54,6 +59,10 @@ class Request(Struct, frozen=True):
     listening: tuple[str, ...] = ()
     digest: str = ""
     apps: dict[str, str] = {}
+    lists: tuple[ListSource, ...] = ()
+    lists_digest: str = ""
+    table: int = -1
+    progress: int = -1
 
 
 class Heading(Struct, frozen=True):
@@ -61,6 +70,7 @@ class Heading(Struct, frozen=True):
 
     `digest` is of the files, and empty where they cannot be used: then `problems` says why.
     `apps` are the digests of all apps; `files`, `notes` and `in_memory` are as in `RuleFiles`.
+    `lists` are what the rules name; None where nobody knows.
     """
 
     digest: str = ""
@@ -70,6 +80,7 @@ class Heading(Struct, frozen=True):
     notes: tuple[str, ...] = ()
     in_memory: bool = False
     apps: tuple[tuple[str, str], ...] = ()
+    lists: ReadLists | None = None
 
 
 class Opening(Struct, frozen=True):
@@ -105,6 +116,7 @@ _VALUES: dict[tuple[str, str], Any] = {
         *(Problem, Place, Severity),
         *(App, AllowRule, DenyRule, IdentityLine, Requirements, Level, Refuse),
         *(ReferenceValues, Launched, Capability),
+        *(Detect, Mode, ListSource, ReadList, ReadLists),
         *(HostPattern, PatternKind, PathGlob),
         *(UpgradeTls, SvidCertificate, FileCertificate),
         *(IPv4Address, IPv6Address, IPv4Network, IPv6Network, frozenset),

@@ -7,6 +7,7 @@ process that answers queries, and a file that could end or stall a parser ends o
 import gc
 import os
 import sys
+import time
 from typing import BinaryIO
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from proxy.confinement import check_agents
 from proxy.reload.files import (
     RuleFiles,
+    Sources,
     check_listeners,
     load_sources,
     public_suffixes,
@@ -27,30 +29,52 @@ from proxy.reload.handover import (
     write_piece,
     write_pieces,
 )
+from proxy.reload.lists import UnreadListsError, read_lists
+from proxy.reload.progress import ProgressWriter, Seldom, Told, untold
+from proxy.reload.table import ReadLists
 from rules.errors import RuleSyntaxError
 
 _NICENESS = 5  # queries come first on a busy core, and rules are still read within seconds
 
 
-def rebuild(request: Request, out: BinaryIO) -> None:
-    """Read, and write what is new; or why it cannot be used."""
+def rebuild(
+    request: Request, out: BinaryIO, table: BinaryIO, told: Told = untold, now: float = 0.0
+) -> None:
+    """Read, and write what is new; or why it cannot be used.
+
+    `table` takes what the lists say; `told` hears how far their reading has come.  It is `now`
+    (Unix time).
+    """
     found = read_sources(request.folders, first_run=request.first_run, system=request.system)
-    if found.digest == request.digest and not found.problems:
-        files = tuple(source.file for source in found.sources)
-        write_piece(out, Heading(found.digest, files=files, in_memory=found.in_memory))
-        return
+    is_known = found.digest == request.digest and not found.problems
     try:
-        read = load_sources(found, 0, public_suffixes())
-        check_listeners(read.loaded.ruleset, set(request.listening))
-        if request.system:
-            check_agents(read.loaded.ruleset, os.geteuid())
+        read = None if is_known else _loaded(found, request)
+        sources = request.lists if read is None else read.loaded.ruleset.lists
+        known, system = request.lists_digest, request.system
+        lists = read_lists(sources, known, table, told, system=system, now=now)
+    except UnreadListsError as error:
+        write_piece(out, Heading(problems=error.problems, lists=ReadLists(seen=error.seen)))
+        return
     except RuleSyntaxError as error:
         write_piece(out, Heading(problems=error.problems))
         return
-    _write(read, request, out)
+    if read is None:
+        files = tuple(source.file for source in found.sources)
+        heading = Heading(found.digest, files=files, in_memory=found.in_memory, lists=lists)
+        write_piece(out, heading)
+        return
+    _write(read, lists, request, out)
 
 
-def _write(read: RuleFiles, request: Request, out: BinaryIO) -> None:
+def _loaded(found: Sources, request: Request) -> RuleFiles:
+    read = load_sources(found, 0, public_suffixes())
+    check_listeners(read.loaded.ruleset, set(request.listening))
+    if request.system:
+        check_agents(read.loaded.ruleset, os.geteuid())
+    return read
+
+
+def _write(read: RuleFiles, lists: ReadLists, request: Request, out: BinaryIO) -> None:
     pieces = {name: app_pieces(app) for name, app in read.loaded.ruleset.apps.items()}
     digests = {name: digest_of(octets) for name, octets in pieces.items()}
     heading = Heading(
@@ -61,6 +85,7 @@ def _write(read: RuleFiles, request: Request, out: BinaryIO) -> None:
         read.notes,
         read.in_memory,
         tuple(digests.items()),
+        lists,
     )
     write_piece(out, heading)
     for name, octets in pieces.items():
@@ -72,8 +97,13 @@ def main() -> int:
     """Serve the one request on standard input, and write to standard output."""
     gc.disable()  # nothing here lives longer than its use, and all of it ends together
     os.nice(_NICENESS)
-    with os.fdopen(sys.stdout.fileno(), "wb", closefd=False) as out:
-        rebuild(msgspec.json.decode(sys.stdin.buffer.read(), type=Request), out)
+    request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
+    told = Seldom(ProgressWriter(request.progress), time.monotonic)  # noqa: TID251 - it owns its clock
+    with (
+        os.fdopen(sys.stdout.fileno(), "wb", closefd=False) as out,
+        os.fdopen(request.table, "wb", closefd=False) as table,
+    ):
+        rebuild(request, out, table, told, time.time())  # noqa: TID251 - it owns its clock
     return 0
 
 

@@ -19,7 +19,9 @@ from proxy.limits import Limits
 from proxy.metrics import Metrics, ReloadOutcome
 from proxy.reload.assembly import Assembly, Clock, Generation, RebuildError
 from proxy.reload.handover import Request
-from proxy.reload.watch import Look, Watch, look
+from proxy.reload.progress import Progress, logged
+from proxy.reload.table import ListsInForce
+from proxy.reload.watch import Look, Seen, Watch, look, look_at
 from rules.errors import Problem, RuleSyntaxError
 
 logger = logging.getLogger(__name__)
@@ -80,14 +82,18 @@ class Reloader:
         """
         self._generation = generation
         self._request = request
-        self._watch = Watch(seen, limits)
+        self._lists_seen = generation.listed.read.seen
+        self._watch = Watch((seen, self._lists_seen), limits)
         self._use = use
         self._sweep = sweep
         self._metrics = metrics
         self._wall = wall
         self._clock = clock
         self._executor = ThreadPoolExecutor(1, "reload")
-        self._assembly = Assembly(self._executor, limits.reload_s, clock)
+        self._assembly = Assembly(self._executor, limits.reload_s, clock, self._told)
+        self._assembly.seen = self._lists_seen
+        self._log = logged(clock)
+        self._progress: Progress | None = None
         self._asked = asyncio.Event()
         self._why: Why = "start"
         self._waiting: list[asyncio.Future[ReloadStatus]] = []
@@ -128,6 +134,14 @@ class Reloader:
         """Return how the last reading went."""
         return self._status
 
+    def progress(self) -> Progress | None:
+        """Return how far lists have been read; None while none is."""
+        return self._progress
+
+    def listed(self) -> ListsInForce:
+        """Return the lists in force."""
+        return self._generation.listed
+
     async def close(self) -> None:
         """Stop watching; end what is under way."""
         for task in self._tasks:
@@ -143,16 +157,22 @@ class Reloader:
         while True:
             await asyncio.sleep(self._watch.rest_s())
             try:
-                seen = await self._look()
+                seen: Look = await self._look()
             except Exception:  # noqa: BLE001 - no thread, say: the reload that follows tells of it
                 seen = _UNSEEN
             if self._watch.see(seen, loop.time()):
                 self.request("files")
 
-    async def _look(self) -> Look:
+    async def _look(self) -> tuple[Look, Seen]:
         # Not on the loop: a file system may be on a network that does not answer.
-        folders = self._request.folders
-        return await asyncio.get_running_loop().run_in_executor(self._executor, look, folders)
+        files = [file for file, _ in self._lists_seen]
+        return await asyncio.get_running_loop().run_in_executor(
+            self._executor, lambda: (look(self._request.folders), look_at(files))
+        )
+
+    def _told(self, progress: Progress) -> None:
+        self._progress = progress
+        self._log(progress)
 
     async def _reloading(self) -> None:
         while True:
@@ -181,12 +201,12 @@ class Reloader:
             self._failed(why, begun, (), type(error).__name__)
         else:
             self._finished(self._said(outcome, begun, why, cut=cut))
+        finally:
+            self._progress = None
 
     async def _rebuild(self) -> tuple[ReloadOutcome, int]:
-        # What is written after this look is seen by the next one.
-        self._watch.settle(await self._look())
         asked = self._generation
-        made = await self._assembly.build(self._asking(), asked)
+        made = await self._build(asked)
         before = self._generation  # it has another number where `restate` was called meanwhile
         is_new = made.number != asked.number
         made = replace(made, number=before.number + is_new)
@@ -200,10 +220,22 @@ class Reloader:
         self._generation = made
         self._metrics.generation.set(made.number)
         gone = [part for name, part in before.parts.items() if made.parts.get(name) is not part]
-        del before
+        tables = [before.listed]
+        del asked, before
         cut = await self._sweep(made.number)
-        await self._assembly.dissolve(gone)
+        await self._assembly.dissolve(gone, tables)
         return "changed", cut
+
+    async def _build(self, before: Generation) -> Generation:
+        """Return what follows `before`; what is written meanwhile is seen by the next look."""
+        folders, lists = await self._look()
+        self._watch.settle((folders, lists))
+        try:
+            return await self._assembly.build(self._asking(), before)
+        finally:
+            # Those that the rules name now, as they were when they were read.
+            self._lists_seen = self._assembly.seen
+            self._watch.settle((folders, self._lists_seen))
 
     def _asking(self) -> Request:
         """Return the request; first rules that could not be written are made up again."""

@@ -3,20 +3,29 @@
 Every look reads the same that reading the files would: the names in each folder, and of what each
 leads to the inode, size, times, mode and owner.  So an editor's rename, a folder that was made
 anew, a link that was turned elsewhere and a file behind a link are seen alike (decision 0022).
+The lists that rules name are looked at in the same way, file by file.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from proxy.limits import Limits
 
 type Look = tuple[object, ...]
 """What was seen; equal looks are of equal files."""
 
+type Seen = tuple[tuple[str, Look], ...]
+"""What was seen of files, by their names."""
+
 
 def look(folders: Sequence[str]) -> Look:
     """Return what is to be seen of the `*.yaml` files of `folders` now."""
     return tuple(_folder(folder) for folder in folders)
+
+
+def look_at(files: Iterable[str]) -> Seen:
+    """Return what is to be seen of `files` now."""
+    return tuple((file, _status(file)) for file in files)
 
 
 def _folder(folder: str) -> Look:
@@ -34,6 +43,11 @@ def _status(path: str) -> Look:
         found = os.stat(path)  # noqa: PTH116 - a Path for each look costs more than the look
     except OSError as error:
         return (error.errno,)
+    return status_of(found)
+
+
+def status_of(found: os.stat_result) -> Look:
+    """Return what is to be seen in the status of a file or folder."""
     # A folder's own times change with files that are no rules: an editor's, say.
     is_folder = found.st_mode & 0o040000
     times = () if is_folder else (found.st_mtime_ns, found.st_ctime_ns, found.st_size)

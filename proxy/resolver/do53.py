@@ -107,7 +107,9 @@ class Do53Udp:
     async def _finish(self, miss: Miss, peer: SocketAddress) -> None:
         reply = await self._resolver.finish(miss)
         principal = self._identifier.udp(self._listener) or UNKNOWN
-        self._send(self._resolver.reconsider(miss, reply, principal), peer)
+        reply = self._resolver.reconsider(miss, reply, principal)
+        if reply is not None:
+            self._send(reply, peer)
 
     def _send(self, reply: bytes, peer: SocketAddress) -> None:
         # The peer may be gone or its buffer full: UDP promises nothing.

@@ -147,23 +147,21 @@ class Exchange:
         if isinstance(reply, Miss):
             self._misses[id(reply)] = request.authorization, self._epoch
             return reply
-        if reply is None:
-            return http_refusal(_NO_QUERY, is_head=is_head)
-        return Message(reply, fresh_s(reply))
+        return _message(reply, is_head=is_head)
 
     async def finish(self, waits: Miss | Calling, *, is_head: bool = False) -> Message | Answer:
         """Return the answer to what `answer` had none for."""
         if isinstance(waits, Calling):
             return await self._finish_call(waits, is_head=is_head)
-        return await self._finish_miss(waits)
+        return _message(await self._finish_miss(waits), is_head=is_head)
 
-    async def _finish_miss(self, miss: Miss) -> Message:
+    async def _finish_miss(self, miss: Miss) -> bytes | None:
         resolver = self._context.resolver
         presented, epoch = self._misses.pop(id(miss))
         reply = await resolver.finish(miss)
         if epoch != self._context.identifier.epoch:
             reply = resolver.reconsider(miss, reply, self._who(presented))
-        return Message(reply, fresh_s(reply))
+        return reply
 
     def _serve(self, wire: bytes, principal: Principal) -> bytes | Miss | None:
         resolver = self._context.resolver
@@ -295,6 +293,13 @@ class Exchange:
             return False
         self._authority = authority
         return True
+
+
+def _message(reply: bytes | None, *, is_head: bool) -> Message | Answer:
+    """Return the response that carries `reply`; what has none was no query."""
+    if reply is None:
+        return http_refusal(_NO_QUERY, is_head=is_head)
+    return Message(reply, fresh_s(reply))
 
 
 def _told(refusal: Refusal) -> Problem:

@@ -20,11 +20,12 @@ from proxy.metrics import Metrics
 from proxy.resolver.answer import Answer
 from proxy.resolver.cache import CachedAnswer, Caches, Key
 from proxy.resolver.message import Sections
-from proxy.resolver.pins import Pins
+from proxy.resolver.pins import Pin, Pins
 from proxy.resolver.resolution import Resolution
 from proxy.resolver.response import Response, read_response
 from proxy.resolver.upstream_query import Forwarder
 from proxy.resolver.walk import Walked, walk
+from proxy.resolver.watching import UNWATCHED, Watching
 from proxy.transport.own import OwnSockets
 from rules.address import Address
 from rules.decision import Decision, Reason, Verdict
@@ -52,9 +53,9 @@ class Found(Struct, frozen=True):
 
 
 class Lookup:
-    """Finds answers for both planes, one app at a time."""
+    """Finds answers for both planes, one app at a time; `watching` is shown all that goes out."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the composition root hands every part in
         self,
         authorizer: Authorizer,
         upstreams: Forwarder,
@@ -62,12 +63,14 @@ class Lookup:
         limits: Limits,
         metrics: Metrics,
         monotonic: Callable[[], float],
+        watching: Watching = UNWATCHED,
     ) -> None:
         self._authorizer = authorizer
         self._upstreams = upstreams
         self._own = own
         self._limits = limits
         self._metrics = metrics
+        self._watching = watching
         self._now = self.now = monotonic
         self._caches = Caches(limits, metrics)
         self._pins = Pins(limits, metrics)
@@ -148,9 +151,12 @@ class Lookup:
             founds = await asyncio.gather(*(self._addresses(flow, name, rtype) for rtype in order))
             if self._authorizer.generation == generation:  # both types by the same rules
                 break
-        addresses = tuple(address for found, _ in founds for address in found)
+        answers = [answer for answer, _ in founds if answer is not None]
+        addresses = tuple(address for answer in answers for address in answer.addresses)
         if addresses:
-            return Resolution(addresses, generation, flow=flow.id)
+            self._watching.connected(flow.principal.app, name)
+            chain = tuple(dict.fromkeys(target for answer in answers for target in answer.chain))
+            return Resolution(addresses, generation, flow=flow.id, chain=chain)
         failures = [failure for _, failure in founds if failure is not None]
         denied = [failure for failure in failures if failure.verdict is Verdict.DENY]
         nothing = self._authorizer.fails(Reason.NO_ADDRESS)
@@ -178,24 +184,24 @@ class Lookup:
 
     async def _addresses(
         self, flow: Flow, name: DomainName, rtype: int
-    ) -> tuple[tuple[Address, ...], Decision | None]:
+    ) -> tuple[Pin | Answer | None, Decision | None]:
         key = (flow.principal.app, name, rtype)
         now, generation = self._now(), self._authorizer.generation
         pin = self._pins.get(key, now, generation)
         if pin is not None:
             flow.id = pin.flow
-            return pin.addresses, None
+            return pin, None
         # The look-up inherits the allow of the Connect as a chain's target does.
         question = Question(flow.principal, name, rtype, via=name)
         decision = self._authorizer.authorize(flow, question)
         if decision.verdict is not Verdict.ALLOW:
-            return (), decision
+            return None, decision
         pin = self._pins.take(key, now)  # of older rules
         if pin is not None and self._holds(flow, question, pin.chain, pin.addresses):
             flow.id = pin.flow
-            return self._pins.renew(key, pin, generation).addresses, None
+            return self._pins.renew(key, pin, generation), None
         found = self.cached(flow, question, decision) or await self.find(flow, question, decision)
-        return (found.answer.addresses, None) if found.answer else ((), found.decision)
+        return found.answer, None if found.answer else found.decision
 
     async def _find(
         self, flow: Flow, question: Question, decision: Decision, generation: int
@@ -203,7 +209,15 @@ class Lookup:
         # A task begins a turn of the loop after it was made: nothing leaves that is not allowed.
         if generation != self._authorizer.generation:
             return Found(decision, "", generation=generation)
+        refusal = await self._watching.admit(flow, question, decision)
+        if refusal is not None:
+            recorded = self._authorizer.record(flow, question, refusal)
+            return Found(refusal, recorded, generation=self._authorizer.generation)
+        if generation != self._authorizer.generation:  # a block was written meanwhile
+            return Found(decision, "", generation=generation)
         found = await self._ask(flow, question, decision)
+        if found.decision.reason is Reason.TUNNEL_DETECTED:  # in the answer: on the disk first, too
+            await self._watching.admit(flow, question, decision)
         return structs.replace(found, generation=self._authorizer.generation)
 
     async def _ask(self, flow: Flow, question: Question, decision: Decision) -> Found:
@@ -225,13 +239,20 @@ class Lookup:
         self, flow: Flow, question: Question, decision: Decision, response: Response
     ) -> Found:
         judged: list[Address] = []
-        walked = walk(question, response, self._judge(flow, judged), self._limits)
+        walked = walk(
+            question, response, self._judge(flow, judged), self._limits,
+            judge_server=self._authorizer.server,
+        )  # fmt: skip
         detail = _detail(walked)
         if walked.answer is None:
             refusal = walked.refusal or Decision(Verdict.DENY, Reason.ADDRESS_NOT_ALLOWED)
             return Found(refusal, self._authorizer.record(flow, question, refusal, walk=detail))
+        found = self._watching.answered(flow, question, decision, response, walked)
+        if found is not None:
+            return Found(found, self._authorizer.record(flow, question, found, walk=detail))
         recorded = self._authorizer.record(flow, question, decision, walk=detail)
-        self._keep(flow, question, walked.answer, None if walked.dropped else tuple(judged))
+        is_whole = not (walked.dropped or walked.servers)  # servers are not kept to be judged again
+        self._keep(flow, question, walked.answer, tuple(judged) if is_whole else None)
         return Found(decision, recorded, walked.answer)
 
     def _judge(self, flow: Flow, judged: list[Address]) -> Callable[[Facts], Decision]:

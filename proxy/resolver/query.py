@@ -32,13 +32,13 @@ from proxy.resolver.message import (
     read_query,
     truncated,
 )
-from proxy.resolver.refusal import any_reply, refusal
+from proxy.resolver.refusal import Sinking, any_reply, is_silent, is_sunk, refusal
 from proxy.resolver.tally import OUTCOME
 from proxy.target import authority
 from rules.decision import Decision, Reason, Verdict
 from rules.facts import Principal, Question
 from rules.name import ROOT, DomainName
-from rules.rtype import ANY
+from rules.rtype import AAAA, ANY, A
 from rules.special import OUR_ZONE
 from rules.suffix import PublicSuffixes
 
@@ -78,6 +78,7 @@ class Resolver:
         *,
         wall: Callable[[], float],
         entropy: Callable[[int], bytes],
+        sinkhole: Sinking | None = None,
     ) -> None:
         self._authorizer = authorizer
         self._lookup = lookup
@@ -87,6 +88,7 @@ class Resolver:
         self._metrics = metrics
         self.wall = self._wall = wall
         self._entropy = entropy
+        self._sinkhole = sinkhole
         self.hits = Hits(authorizer, suffixes, limits, metrics)
         self.now = lookup.now
 
@@ -116,7 +118,7 @@ class Resolver:
         unique = int.from_bytes(wire[:2])
         return Query(unique, read.flags, read.name, read.question, read.rtype, read.edns), hit
 
-    def _decide(self, asked: Asked) -> bytes | Miss:
+    def _decide(self, asked: Asked) -> bytes | Miss | None:
         query, question, asker = asked.query, asked.question, asked.asker
         # A hit has the id of the errand that it was looked up for: none is drawn before a miss.
         flow = Flow("", question.principal, Plane.DNS, "", asker.listener)
@@ -131,10 +133,7 @@ class Resolver:
             return reply
         flow = self._flow(question.principal, asker)
         if decision.verdict is not Verdict.ALLOW:
-            recorded = self._authorizer.record(flow, question, decision, repeats=asked.hit)
-            reply = self._worded(query, decision, recorded, asker)
-            self.hits.keep_refusal(asked, decision, reply, self.now())
-            return reply
+            return self._denied(asked, flow, decision)
         if decision.reason is Reason.LOCAL:
             return self._local(query, flow, question, decision, asker)
         if query.rtype == ANY:  # RFC 8482, section 4.2: answered with HINFO, asked of nobody
@@ -143,11 +142,35 @@ class Resolver:
         self._metrics.cache.add("miss")
         return Miss(query, flow, question, decision, asker, self._authorizer.generation)
 
-    async def finish(self, miss: Miss) -> bytes:
-        """Return the reply to a miss."""
+    def _denied(self, asked: Asked, flow: Flow, decision: Decision) -> bytes | None:
+        """Return the reply to a question that is refused; it answers what repeats the question."""
+        query, asker, hit = asked.query, asked.asker, asked.hit
+        recorded = self._authorizer.record(flow, asked.question, decision, repeats=hit)
+        if self._is_dropped(decision, asker):
+            hit.end()
+            return None
+        reply = self._worded(query, decision, recorded, asker)
+        if is_sunk(decision) and self._sinkhole is not None and not self._sinkhole.is_same_for_all:
+            hit.end()  # what repeats it may come from where our address is another's
+        else:
+            self.hits.keep_refusal(asked, decision, reply, self.now())
+        return reply
+
+    def _is_dropped(self, decision: Decision, asker: Asker) -> bool:
+        """Return, and count, whether a refusal is silence where it is asked for."""
+        # RFC 8484, section 4.2.1: a request over HTTP has a response, so that DoH gets REFUSED.
+        is_dropped = is_silent(decision) and asker.transport != "doh"
+        if is_dropped:
+            self._metrics.dns_queries.add(asker.transport, "dropped")
+        return is_dropped
+
+    async def finish(self, miss: Miss) -> bytes | None:
+        """Return the reply to a miss; None where what was found is refused by silence."""
         try:
             flow, question = miss.flow, miss.question
             found = await self._lookup.find(flow, question, miss.decision, miss.generation)
+            if found.answer is None and self._is_dropped(found.decision, miss.asker):
+                return None
             return self._reply(miss.query, found, miss.asker)
         except Exception as error:  # noqa: BLE001 - as in `serve`
             return self._broken(miss.query, miss.asker, error)
@@ -179,12 +202,15 @@ class Resolver:
         question = Question(principal, query.name, query.rtype)
         return self._refuse(query, self._flow(principal, asker), question, decision, asker)
 
-    def reconsider(self, miss: Miss, reply: bytes, found: Principal | Decision) -> bytes:
+    def reconsider(
+        self, miss: Miss, reply: bytes | None, found: Principal | Decision
+    ) -> bytes | None:
         """Return `reply`, to a miss whose asker is `found` by now, or what is told it instead.
 
         Who is the same app by the same evidence may have it, if what is proven of it now is enough.
+        Silence stays silence, whoever it is.
         """
-        if found == miss.question.principal:
+        if reply is None or found == miss.question.principal:
             return reply
         if isinstance(found, Decision):
             return self.withdraw(miss, found)
@@ -239,8 +265,28 @@ class Resolver:
     def _worded(self, query: Query, decision: Decision, recorded: str, asker: Asker) -> bytes:
         how = advise(decision, asker.principal.app if asker.principal else "")
         apex = self._suffixes.registrable(query.name)
-        reply = refusal(query, decision, recorded, how, apex, asker.limit_octets)
+        sunk = self._sunk(query, decision, recorded, asker)
+        reply = refusal(query, decision, recorded, how, apex, asker.limit_octets, sunk=sunk)
         return self._sent(reply, decision.verdict, asker)
+
+    def _sunk(
+        self, query: Query, decision: Decision, recorded: str, asker: Asker
+    ) -> tuple[bytes, ...] | None:
+        """Return what the sinkhole has for a refused name; None where there is none for it."""
+        principal = asker.principal
+        if self._sinkhole is None or principal is None or not is_sunk(decision):
+            return None
+        found = self._sinkhole.records(query.rtype, asker.listener)
+        if not found:
+            return found
+        if decision.empty:
+            # Where the other family's addresses are allowed, ours would draw clients away from
+            # them (RFC 8305, section 4: whichever connects first).
+            other = Question(principal, query.name, AAAA if query.rtype == A else A)
+            if self._authorizer.still(other).verdict is Verdict.ALLOW:
+                return ()
+        self._sinkhole.told(principal.app, query.name, recorded, decision)
+        return found
 
     def _local(
         self, query: Query, flow: Flow, question: Question, decision: Decision, asker: Asker

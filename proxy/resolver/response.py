@@ -37,13 +37,14 @@ class Response(Struct, frozen=True):
     """A response as it came, in values: nothing in it has been judged yet.
 
     `records` is the answer section in order, without records of another class or with an
-    owner that is no canonical name.
+    owner that is no canonical name; `servers` are the NS records of the authority section.
     """
 
     rcode: Rcode
     records: tuple[Record, ...]
     soa: Soa | None = None
     truncated: bool = False
+    servers: tuple[Record, ...] = ()
 
 
 def read_response(wire: bytes, name: DomainName, rtype: int, limits: Limits) -> Response:
@@ -60,6 +61,7 @@ def read_response(wire: bytes, name: DomainName, rtype: int, limits: Limits) -> 
         # comes out as 0 (RFC 2181, section 8).
         message = dns.message.from_wire(wire, one_rr_per_rrset=True)
         records = tuple(map(_record, filter(_is_internet, message.answer)))
+        servers = tuple(map(_record, filter(_is_server, message.authority)))
     except (dns.exception.DNSException, ValueError) as error:
         raise _malformed(f"the response cannot be read: {type(error).__name__}") from None
     if not _asks(message, name, rtype):
@@ -69,6 +71,8 @@ def read_response(wire: bytes, name: DomainName, rtype: int, limits: Limits) -> 
         tuple(record for record in records if record is not None),
         _soa(message),
         bool(message.flags & _TC),
+        # All of them: a bound would leave out the one that counts.  `answer_records` is one.
+        tuple(record for record in servers if record is not None),
     )
 
 
@@ -104,6 +108,10 @@ def _rcode(rcode: int) -> Rcode:
 
 def _is_internet(rrset: dns.rrset.RRset) -> bool:
     return rrset.rdclass == dns.rdataclass.IN
+
+
+def _is_server(rrset: dns.rrset.RRset) -> bool:
+    return rrset.rdtype == rr.NS and _is_internet(rrset)
 
 
 def _record(rrset: dns.rrset.RRset) -> Record | None:

@@ -206,7 +206,8 @@ class DnsStream(asyncio.Protocol, ABC):
             return
         self._refresh()
         reply = self._resolver.reconsider(miss, reply, self._found)
-        self._transport.write(frame(reply))
+        if reply is not None:
+            self._transport.write(frame(reply))
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._pending.discard(task)

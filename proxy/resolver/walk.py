@@ -4,6 +4,9 @@ From the asked name along its CNAMEs and DNAMEs (RFC 1034, section 3.6.2; RFC 66
 target is a `Question`, each address at the end an `Endpoint`.  What is out of the chain, of
 another type, in another section or of another class is not copied.  Nothing is trusted because
 it came with something that was allowed.
+
+An address that a deny list names refuses the whole answer, and so does a name server of the
+chain's names (RPZ: rpz-ip and rpz-nsdname): who has one of them has the others, too.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +35,9 @@ _OURS = frozenset(
 type Judge = Callable[[Facts], Decision]
 """The enforcement point's `authorize` for one flow."""
 
+type ServerJudge = Callable[[Question, DomainName], Decision | None]
+"""Returns why names of a name server are refused to who asked the question; None: they are not."""
+
 type Nat64 = tuple[IPv6Network, ...]
 """NAT64 prefixes beside the well-known one (RFC 6052)."""
 
@@ -40,24 +46,35 @@ class Walked(Struct, frozen=True):
     """What may be handed out, or why nothing may.
 
     `refusal` is a DENY, or a FAIL where the answer makes no sense.  `dropped` lists addresses
-    and targets that were taken out, with the reason; `chain` the names after the asked one.
+    and targets that were taken out, with the reason; `chain` the names after the asked one;
+    `servers` the name servers that were judged.
     """
 
     answer: Answer | None
     refusal: Decision | None = None
     dropped: tuple[tuple[str, Reason], ...] = ()
     chain: tuple[DomainName, ...] = ()
+    servers: tuple[DomainName, ...] = ()
 
 
 class _BrokenError(Exception):
     """The answer contradicts itself; the text says how."""
 
 
+def _any_server(*_: object) -> None:
+    """Refuse no name server."""
+
+
 def walk(
-    question: Question, response: Response, judge: Judge, limits: Limits, nat64: Nat64 = ()
+    question: Question,
+    response: Response,
+    judge: Judge,
+    limits: Limits,
+    nat64: Nat64 = (),
+    judge_server: ServerJudge = _any_server,
 ) -> Walked:
     """Return what of `response` may answer the allowed `question`."""
-    walker = _Walker(question, response, judge, limits, nat64)
+    walker = _Walker(question, response, judge, limits, nat64, judge_server)
     try:
         return walker.walk()
     except (_BrokenError, MalformedNameError) as error:
@@ -69,13 +86,22 @@ class _Walker:
     """One walk; `end` is the name that has been reached, `links` the CNAMEs that led there."""
 
     def __init__(
-        self, question: Question, response: Response, judge: Judge, limits: Limits, nat64: Nat64
+        self,
+        question: Question,
+        response: Response,
+        judge: Judge,
+        limits: Limits,
+        nat64: Nat64,
+        judge_server: ServerJudge,
     ) -> None:
         self._question = question
         self._response = response
         self._judge = judge
         self._limits = limits
         self._nat64 = nat64
+        self._judge_server = judge_server
+        self._servers: list[DomainName] = []
+        self._listed: Decision | None = None
         self._cnames = _by_owner(response.records, rr.CNAME)
         self._dnames = _by_owner(response.records, rr.DNAME)
         self._links: list[Record] = []
@@ -87,7 +113,7 @@ class _Walker:
     def walk(self) -> Walked:
         if self._response.truncated:
             raise _BrokenError("the answer was cut off")
-        refusal = self._follow()
+        refusal = self._follow() or self._serve()
         if refusal is not None:
             return self._refused(refusal)
         finals = self._finals()
@@ -145,8 +171,28 @@ class _Walker:
             return Decision(Verdict.DENY, Reason.SPECIAL_USE, empty=True)
         if decision.verdict is Verdict.ALLOW:
             return None
-        # The asked name itself is allowed: NXDOMAIN would deny it and all below (RFC 8020).
-        return replace(decision, empty=True)
+        # The asked name itself is allowed: NXDOMAIN would deny it and all below (RFC 8020).  What
+        # a list says of a CNAME's target holds for every type of the alias, a DNAME's for none.
+        is_whole = decision.reason is Reason.LIST and asked.rtype != rr.DNAME
+        return decision if is_whole else replace(decision, empty=True)
+
+    def _serve(self) -> Decision | None:
+        """Judge the name servers of the chain's names, as far as a forwarder sees them."""
+        response = self._response
+        records = [one for one in (*response.servers, *response.records) if one.rtype == rr.NS]
+        if not records:
+            return None
+        names = (self._question.name, *self.chain)
+        zones = {name for one in names for name in (one, *ancestors(one))}
+        for record in records:
+            server = _server(record) if record.owner in zones else None
+            if server is None:
+                continue
+            self._servers.append(server)
+            refusal = self._judge_server(self._question, server)
+            if refusal is not None:
+                return replace(refusal, empty=True)
+        return None
 
     def _finals(self) -> list[Record]:
         """Return the records of the asked type at the chain's end, each once."""
@@ -157,6 +203,8 @@ class _Walker:
     def _addresses(self, finals: list[Record]) -> Walked:
         judged = [(one, _address(one)) for one in finals]
         kept = [(one, address) for one, address in judged if self._admits(address)]
+        if self._listed is not None:
+            return self._refused(self._listed)
         if not kept:
             return self._refused(_no_address_left(self._denial))
         addresses = tuple(address for _, address in kept)
@@ -170,6 +218,8 @@ class _Walker:
                 self._dropped.append((rr.mnemonic(one.rtype), Reason.HOST_NOT_LISTED))
             else:
                 kept.append(replace(one, rdata=rdata))
+        if self._listed is not None:
+            return self._refused(self._listed)
         if kept:
             return self._walked(self._positive(kept))
         nodata = negative(Rcode.NOERROR, self._end, REFUSAL_TTL_S)
@@ -193,6 +243,10 @@ class _Walker:
             if decision.verdict is not Verdict.ALLOW:
                 self._dropped.append((str(address), decision.reason))
                 self._denial = self._denial or decision
+                if decision.reason is Reason.LIST:
+                    hinted = asked.rtype not in {rr.A, rr.AAAA}  # others may be asked for instead
+                    empty = decision.empty or hinted
+                    self._listed = self._listed or replace(decision, empty=empty)
                 return False
         return True
 
@@ -219,10 +273,12 @@ class _Walker:
         return (one if one.ttl <= bound else replace(one, ttl=bound) for one in records)
 
     def _walked(self, answer: Answer) -> Walked:
-        return Walked(answer, None, tuple(self._dropped), tuple(self.chain))
+        dropped, chain, servers = tuple(self._dropped), tuple(self.chain), tuple(self._servers)
+        return Walked(answer, None, dropped, chain, servers)
 
     def _refused(self, refusal: Decision) -> Walked:
-        return Walked(None, refusal, tuple(self._dropped), tuple(self.chain))
+        dropped, chain, servers = tuple(self._dropped), tuple(self.chain), tuple(self._servers)
+        return Walked(None, refusal, dropped, chain, servers)
 
 
 def _by_owner(records: Iterable[Record], rtype: int) -> dict[DomainName, list[Record]]:
@@ -239,6 +295,14 @@ def _target(records: list[Record]) -> DomainName:
     if len(targets) > 1:
         raise _BrokenError("a name that is an alias of two")
     return targets.pop()
+
+
+def _server(record: Record) -> DomainName | None:
+    """Return the name server of an NS record; None where no list could name it."""
+    try:
+        return read_name(record.rdata)[0]
+    except MalformedNameError:
+        return None
 
 
 def _substitute(name: DomainName, owner: DomainName, target: DomainName) -> DomainName:

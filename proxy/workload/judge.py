@@ -32,6 +32,7 @@ from rules.decision import (
     TunnelUnread,
     UpgradeTls,
     Verdict,
+    Watch,
 )
 from rules.errors import MalformedPathError
 from rules.facts import UNKNOWN_APP, Connect, Endpoint, Evidence, Facts, Principal, Request
@@ -188,7 +189,7 @@ def _is_met(obligations: tuple[Obligation, ...], *, is_tunnel: bool) -> bool:
             case OnlyReadable() | UpgradeTls():  # a request brings the latter again
                 if is_tunnel:
                     return False
-            case PeekTls() | Resolve():
+            case PeekTls() | Resolve() | Watch():
                 pass  # of a tunnel, which only `tls: false` allows; of a look-up, which is Envoy's
             case _:
                 assert_never(obligation)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from msgspec import Struct
 
 from proxy.audit import Audit, AuditSettings
 from proxy.authorize import Authorizer
+from proxy.held import Held
+from proxy.leak import NO_LEAKS, Leaks
 from proxy.limits import Limits
 from proxy.metrics import Metrics
 from proxy.refusals import Refusals
@@ -19,10 +21,12 @@ from proxy.resolver.lookup import Lookup
 from proxy.resolver.query import Resolver
 from proxy.resolver.upstream import Upstreams
 from proxy.resolver.upstream_url import parse_upstream
+from proxy.resolver.watching import UNWATCHED, Watching
 from proxy.transport.own import OwnSockets
 from proxy.transport.tls import DOT_ALPN, upstream_context
 from rules.address import parse_address
 from rules.facts import Evidence, Principal
+from rules.listed import NO_LISTS, Lists
 from rules.match import index_rules
 from rules.name import parse
 from rules.pattern import HostPattern, PatternKind
@@ -74,7 +78,15 @@ class Composed(Struct):
 
 @asynccontextmanager
 async def composed(
-    rules: Ruleset, upstream: str, folder: Path, limits: Limits | None = None
+    rules: Ruleset,
+    upstream: str,
+    folder: Path,
+    limits: Limits | None = None,
+    *,
+    lists: Lists = NO_LISTS,
+    held: Held | None = None,
+    leaks: Leaks = NO_LEAKS,
+    watching: Callable[[Authorizer], Watching] = lambda _: UNWATCHED,
 ) -> AsyncIterator[Composed]:
     limits = limits or Limits()
     metrics = Metrics()
@@ -82,12 +94,15 @@ async def composed(
     audit = Audit(AuditSettings(str(file)), limits, metrics, time.time, os.urandom)
     audit.start()
     refusals = Refusals(limits, metrics)
-    authorizer = Authorizer(index_rules(rules), audit, refusals, metrics)
+    authorizer = Authorizer(
+        index_rules(rules, lists), audit, refusals, metrics, held=held, leaks=leaks
+    )
     upstreams = Upstreams(
         [parse_upstream(upstream)], limits, metrics, upstream_context(None, DOT_ALPN), os.urandom
     )
     own = OwnSockets(set(), {parse_address(OWN_ADDRESS)})
-    lookup = Lookup(authorizer, upstreams, own, limits, metrics, asyncio.get_running_loop().time)
+    monotonic = asyncio.get_running_loop().time
+    lookup = Lookup(authorizer, upstreams, own, limits, metrics, monotonic, watching(authorizer))
     resolver = Resolver(
         authorizer, lookup, refusals, SUFFIXES, limits, metrics, wall=time.time, entropy=os.urandom
     )

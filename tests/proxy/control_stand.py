@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from proxy.audit import Audit, AuditSettings, Line
+from proxy.canaries.live import LiveSecrets
 from proxy.capabilities.exchange import Exchange
 from proxy.control.agent_api import MountedApi
 from proxy.control.attesters import Attesting
@@ -20,6 +21,7 @@ from proxy.control.listener import Control
 from proxy.control.place import bind_control
 from proxy.control.revocations import Revoking
 from proxy.control.status import Certificate, Reloaded, Sources, UpstreamState
+from proxy.detection.live import LiveDetection
 from proxy.flow import Plane
 from proxy.limits import Limits
 from proxy.metrics import Metrics
@@ -69,6 +71,8 @@ class Stand:
         self.agent_api: MountedApi | None = None
         self.attesting: Attesting | None = None
         self.exchange: Exchange | None = None
+        self.detection: LiveDetection | None = None
+        self.secrets: LiveSecrets | None = None
         self.sources = Sources(
             pid=os.getpid(), version="0.9", enforcement="advisory", started=STARTED,
             wall=self.wall, entropy=os.urandom, metrics=self.metrics, tokens=self.tokens,
@@ -80,6 +84,7 @@ class Stand:
             problems=lambda: self.problems, issuing=lambda: self.issuing,
             revoking=lambda: self.revoking, agent_api=lambda: self.agent_api,
             attesting=lambda: self.attesting, exchange=lambda: self.exchange,
+            detection=lambda: self.detection, secrets=lambda: self.secrets,
         )  # fmt: skip
 
     def wall(self) -> float:

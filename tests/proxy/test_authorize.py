@@ -8,15 +8,17 @@ from msgspec import structs
 
 from proxy.certificates.revoked import Kind, Revocation
 from proxy.flow import Flow, Plane
+from proxy.held import Held, Hold
+from proxy.leak import Leak
 from rules.address import parse_address
 from rules.decide import decide
 from rules.decision import Decision, Reason, Verdict
 from rules.facts import Connect, Endpoint, Facts, Principal, Question, Request
 from rules.match import RuleIndex, index_rules
-from rules.name import parse
+from rules.name import DomainName, parse
 from rules.rtype import A
 from rules.ruleset import App
-from tests.proxy.composed import ME, allow, composed, exact, ruleset
+from tests.proxy.composed import ME, SUFFIXES, allow, composed, exact, ruleset
 
 FLOW = Flow("f" * 32, ME, Plane.DNS)
 NAME = parse("example.com")
@@ -215,3 +217,104 @@ async def test_a_revocation_needs_a_generation_of_its_own(tmp_path: Path) -> Non
     async with composed(RULES, NOWHERE, tmp_path) as parts:
         with pytest.raises(AssertionError, match="generation"):
             parts.authorizer.use(index_rules(RULES), REVOKED)
+
+
+FACTS = (
+    Question(ME, NAME, A),
+    Connect(ME, NAME, 443),
+    Request(ME, "GET", NAME, 80, "/"),
+    Endpoint(ME, NAME, parse_address("8.8.8.8"), 443),
+)
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: type(fact).__name__)
+async def test_what_is_held_is_refused_on_both_planes_until_it_is_let_go(
+    tmp_path: Path, fact: Facts
+) -> None:
+    held = Held()
+    async with composed(RULES, NOWHERE, tmp_path, held=held) as parts:
+        before = parts.authorizer.authorize(FLOW, fact)
+        held.hold("me", NAME, Hold("0192", 1.0))
+        meanwhile = parts.authorizer.authorize(FLOW, fact)
+        literal = parts.authorizer.still(Connect(ME, parse_address("192.0.2.1"), 443))
+        held.let_go("me", NAME)
+        after = parts.authorizer.authorize(FLOW, fact)
+    assert meanwhile == Decision(Verdict.DENY, Reason.TUNNEL_DETECTED, "held:example.com")
+    assert before == after
+    assert before.reason is not Reason.TUNNEL_DETECTED
+    assert literal.reason is Reason.LITERAL_NOT_ALLOWED
+
+
+class Finding:
+    """Finds the secret `deploy-key` in one name, and notes what it was asked about."""
+
+    def __init__(self, name: str) -> None:
+        self._name = parse(name)
+        self.asked: list[str] = []
+
+    def __bool__(self) -> bool:
+        """Return whether any is registered."""
+        return True
+
+    def found(self, app: str, name: DomainName, /) -> Leak | None:
+        self.asked.append(f"{app} {name}")
+        return Leak("deploy-key", "hex") if name == self._name else None
+
+    def redacted(self, facts: Facts, /) -> Facts:
+        return Question(facts.principal, parse("redacted.example"), A)
+
+    def purged(self, text: str, /) -> str:
+        return text.replace("deploy", "...")
+
+
+@pytest.mark.parametrize("name", ["example.com", "example.org"])
+async def test_a_registered_secret_is_refused_and_named_whether_allowed_or_not(
+    tmp_path: Path, name: str
+) -> None:
+    question = Question(ME, parse(name), A)
+    async with composed(RULES, NOWHERE, tmp_path, leaks=Finding(name)) as parts:
+        decision = parts.authorizer.authorize(FLOW, question)
+        parts.authorizer.record(FLOW, question, decision)
+        connect = parts.authorizer.authorize(FLOW, Connect(ME, parse(name), 443))
+        (line,) = await parts.lines()
+    assert (decision.verdict, decision.reason) == (Verdict.DENY, Reason.TUNNEL_DETECTED)
+    assert connect == decision
+    assert (line["app"], line["rule"]) == ("me", "secret:deploy-key")
+    assert line["target"] == "redacted.example A"
+    assert name not in str(line)
+
+
+async def test_targets_literals_and_requests_are_not_looked_at_for_secrets(tmp_path: Path) -> None:
+    """A target is the answer's to choose, and a Request follows a look-up of its host."""
+    finding = Finding("example.org")
+    async with composed(RULES, NOWHERE, tmp_path, leaks=finding) as parts:
+        for fact in (
+            Question(ME, NAME, A, via=NAME),
+            Connect(ME, parse_address("192.0.2.1"), 443),
+            *FACTS[2:],
+        ):
+            parts.authorizer.authorize(FLOW, fact)
+        assert finding.asked == []
+        parts.authorizer.authorize(FLOW, FACTS[0])
+    assert finding.asked == ["me example.com"]
+
+
+async def test_what_no_fact_is_made_of_is_written_down_without_secrets(tmp_path: Path) -> None:
+    connect = Connect(ME, parse("example.org"), 443)
+    malformed = Decision(Verdict.DENY, Reason.REQUEST_MALFORMED, text="deploy is no host")
+    async with composed(RULES, NOWHERE, tmp_path, leaks=Finding("example.org")) as parts:
+        record = parts.authorizer.record
+        record(FLOW, connect, malformed, target="deploy:443", text=malformed.text, octets=3)
+        (line,) = await parts.lines()
+    assert (line["target"], line["text"], line["octets"]) == ("...:443", "... is no host", 3)
+
+
+async def test_while_secrets_are_registered_every_refused_name_is_looked_at(tmp_path: Path) -> None:
+    question = Question(ME, parse("x.example.org"), A)
+    async with composed(RULES, NOWHERE, tmp_path) as parts:
+        decision = parts.authorizer.authorize(FLOW, question)
+        assert parts.authorizer.siblings(SUFFIXES, question, decision) is not None
+        assert parts.authorizer.beneath(SUFFIXES, question, decision) is not None
+    async with composed(RULES, NOWHERE, tmp_path, leaks=Finding("y.example.org")) as parts:
+        assert parts.authorizer.siblings(SUFFIXES, question, decision) is None
+        assert parts.authorizer.beneath(SUFFIXES, question, decision) is None

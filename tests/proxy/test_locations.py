@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from proxy.config import Locations, Settings
-from proxy.errors import ConfigError
-from proxy.locations import CONFIG_FILE, locate, read_settings
+from proxy.errors import BindError, ConfigError
+from proxy.locations import CONFIG_FILE, locate, open_state, read_settings
 
 
 def settings_of(
@@ -244,3 +244,15 @@ def test_problems_carry_the_place_in_the_file(tmp_path: Path) -> None:
     file.write_text("state: x\nstat: y\n")
     _, (problem,) = read_settings(os.environ, file, None, None)
     assert str(problem.place) == f"{file}:2:1"
+
+
+def test_the_folder_of_state_is_made_for_us_alone(tmp_path: Path) -> None:
+    open_state(str(tmp_path / "a" / "b"))
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+    open_state(str(tmp_path / "a" / "b"))
+
+
+def test_a_folder_of_state_that_cannot_be_made_is_said_with_the_cure(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BindError, match="--state"):
+        open_state(str(tmp_path / "file" / "state"))

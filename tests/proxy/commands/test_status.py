@@ -51,15 +51,22 @@ async def test_status_is_a_table_for_people(desk: Desk) -> None:
 
 async def test_problems_are_told_and_end_with_1(desk: Desk) -> None:
     async with running(desk) as stand:
-        stand.problems = {"audit": "No space left on device"}
+        stand.problems = {"audit": "No space left on device", "rules": "b.yaml:2\n  mend it"}
         stand.reloaded = Reloaded(time=1.0, generation=3, outcome="failed", problems=("a.yaml:1",))
         stand.now += 200_000
         found = await desk.beside("status")
         as_json = await desk.beside("status", "--json")
     assert found.exit_code == as_json.exit_code == 1
-    for words in ("audit: No space left", "a.yaml:1", "2 d 7 h"):
+    assert "\\u000a" not in found.stdout
+    for words in (
+        "audit: No space left",
+        "a.yaml:1",
+        "rules: b.yaml:2",
+        "mend it",
+        "2 d 7 h",
+    ):
         assert words in found.stdout
-    assert json.loads(as_json.stdout)["problems"] == {"audit": "No space left on device"}
+    assert json.loads(as_json.stdout)["problems"]["audit"] == "No space left on device"
 
 
 async def test_what_is_absent_has_no_row(desk: Desk) -> None:

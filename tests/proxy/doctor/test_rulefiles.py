@@ -67,8 +67,26 @@ def test_a_spiffe_id_that_nobody_can_have_is_told(tmp_path: Path) -> None:
 
 
 def test_warnings_of_check_are_for_information(tmp_path: Path) -> None:
-    text = RULES + "    detect: {mode: block}\n"
+    text = RULES + "    deny: [{host: a.example, types: [A], ports: [80]}]\n"
     assert only(rule_files(ruled(tmp_path, text))).severity == "info"
+
+
+def test_a_deny_list_that_is_not_there_is_an_error_with_its_place(tmp_path: Path) -> None:
+    text = RULES + "lists: [{file: bad.txt}]\n"
+    finding = only(rule_files(ruled(tmp_path, text)))
+    assert finding.severity == "error"
+    assert "bad.txt" in finding.message
+    (tmp_path / "config" / "rules" / "bad.txt").write_text("bad.example\n")
+    assert list(rule_files(ruled(tmp_path, text))) == []
+
+
+def test_a_deny_list_that_an_agent_may_replace_is_told(tmp_path: Path) -> None:
+    patient = ruled(tmp_path, RULES + "lists: [{file: ../../shared/bad.txt}]\n")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "bad.txt").write_text("bad.example\n")
+    os.chown(shared, AGENT, AGENT)
+    assert "shared" in only(rule_writers(patient)).message
 
 
 def test_an_agent_that_may_write_a_rule_file_is_told(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from proxy.egress.sweep import sweep, sweep_askers
 from proxy.egress.tunnel import Tunnel
 from proxy.limits import Limits
 from rules.address import parse_address
-from rules.decision import Decision
+from rules.decision import Decision, Reason, Verdict
+from rules.name import parse
 from rules.ruleset import AllowRule
 from tests.proxy.egress.hellos import hello
 from tests.proxy.egress.world import (
@@ -27,6 +28,7 @@ from tests.proxy.egress.world import (
     connect,
     get,
     opened,
+    saying,
     settled,
     token_app,
 )
@@ -346,3 +348,36 @@ async def test_own_addresses_count_in_a_sweep(tmp_path: Path) -> None:
         await tunnelled(world, origin)
         world.own.listeners = {*world.own.listeners, (parse_address("127.0.0.1"), origin.port)}
         assert await sweep(world.egress, 1) == 1
+
+
+@pytest.mark.parametrize("opens", [1, 2])  # the second dials what is known already
+async def test_a_tunnel_over_an_alias_that_is_denied_now_is_cut(tmp_path: Path, opens: int) -> None:
+    """threats.md, "Order of checks": "tunnels of a withdrawn rule left open": a list's, too."""
+    async with patient().running() as origin, opened(tmp_path, to(origin)) as world:
+        world.names.chain = (parse("edge.example.net"), parse("node.example.net"))
+        clients = [await tunnelled(world, origin) for _ in range(opens)]
+        world.use(2, to(origin), deny("other.example.net"))
+        assert await sweep(world.egress, 2) == 0
+        world.use(3, to(origin), deny("node.example.net"))
+        assert await sweep(world.egress, 3) == opens
+        for client in clients:
+            assert await is_reset(client)
+
+
+@pytest.mark.parametrize("is_swept", [False, True])
+async def test_a_connection_at_rest_over_an_alias_that_is_denied_now_serves_nobody(
+    tmp_path: Path, is_swept: bool
+) -> None:
+    """threats.md, "Between name and address": "pooled connection reused for another name"."""
+    ok = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+    async with saying(ok, ok).running() as origin, opened(tmp_path, to(origin)) as world:
+        world.names.chain = (parse("edge.example.net"),)
+        asked = get(f"example.com:{origin.port}")
+        assert (await world.ask(asked)).status == 200
+        await settled(lambda: len(world.egress.pool) == 1)
+        world.use(2, to(origin), deny("edge.example.net"))
+        world.names.table["example.com"] = Decision(Verdict.DENY, Reason.LIST)
+        if is_swept:
+            assert await sweep(world.egress, 2) == 1
+        assert (await world.ask(asked)).status == 403
+        await settled(lambda: len(world.egress.pool) == 0)

@@ -209,6 +209,7 @@ class Names:
         self.table: dict[str, list[str] | Decision] = {}
         self.asked: list[tuple[str, frozenset[int]]] = []
         self.flow = ""
+        self.chain: tuple[DomainName, ...] = ()
         self.meanwhile: Callable[[], object] = lambda: None
         self._authorizer = authorizer
 
@@ -220,7 +221,8 @@ class Names:
         self.meanwhile()
         if isinstance(found, Decision):
             return Resolution((), generation, found, flow.id)
-        return Resolution(tuple(map(parse_address, found)), generation, flow=self.flow or flow.id)
+        addresses, errand = tuple(map(parse_address, found)), self.flow or flow.id
+        return Resolution(addresses, generation, flow=errand, chain=self.chain)
 
 
 class World:

@@ -10,14 +10,17 @@ from pathlib import Path
 import pytest
 
 from proxy.reload.assembly import NO_RULES, Assembly, Generation, Pace, RebuildError
-from proxy.reload.handover import Request
+from proxy.reload.handover import Heading, Request, write_piece
+from proxy.reload.table import ReadList, ReadLists
 from rules.decide import decide
 from rules.decision import Verdict
 from rules.errors import RuleSyntaxError
 from rules.facts import Evidence, Principal, Question
+from rules.listed import NO_LISTS
 from rules.match import Steps
 from rules.name import parse
 from rules.rtype import A
+from rules.ruleset import ListSource
 
 APP = "  %s:\n    identity: [{listener: '%s:53'}]\n    allow: [{host: %s}]\n"
 LISTENING = ("127.0.0.1:53", "127.0.0.2:53")
@@ -168,6 +171,71 @@ async def test_what_is_not_handed_over_whole_is_not_used(
         await assembly.build(write(folder, one="a.org"), NO_RULES)
 
 
+def lists_of(folder: Path, names: str) -> Request:
+    request = write(folder, one="a.org")
+    (folder / "bad.txt").write_text(names)
+    (folder / "lists.yaml").write_text("lists: [{file: bad.txt}]\n")
+    return request
+
+
+async def test_lists_are_part_of_a_generation(folder: Path, assembly: Assembly) -> None:
+    first = await assembly.build(lists_of(folder, "a.org\nb.org\n"), NO_RULES)
+    assert not allows(first, "one", "a.org")
+    assert first.index.lists is first.lists
+    assert [source.shown for source in first.ruleset.lists] == ["bad.txt"]
+    assert [file for file, _ in assembly.seen] == [str(folder / "bad.txt")]
+    second = await assembly.build(lists_of(folder, "b.org\n"), first)
+    assert (second.number, second.digest) == (2, first.digest)
+    assert second.parts is first.parts
+    assert allows(second, "one", "a.org")
+    assert not allows(first, "one", "a.org")  # what is in force until the swap
+    assert await assembly.build(lists_of(folder, "b.org\n"), second) is second
+
+
+async def test_lists_that_are_gone_are_a_new_generation(folder: Path, assembly: Assembly) -> None:
+    first = await assembly.build(lists_of(folder, "a.org\n"), NO_RULES)
+    (folder / "lists.yaml").unlink()
+    second = await assembly.build(write(folder, one="a.org"), first)
+    assert second.number == 2
+    assert second.lists is NO_LISTS
+    assert allows(second, "one", "a.org")
+
+
+async def test_files_that_do_not_load_leave_open_what_lists_they_name(
+    folder: Path, assembly: Assembly
+) -> None:
+    await assembly.build(lists_of(folder, "a.org\n"), NO_RULES)
+    seen = assembly.seen
+    with pytest.raises(RuleSyntaxError):
+        await assembly.build(write(folder, one="192.0.2.1"), NO_RULES)
+    assert assembly.seen == seen
+
+
+async def test_a_table_that_was_not_written_whole_is_not_used(
+    folder: Path, assembly: Assembly, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    source = ListSource("a.yaml:1", "bad.txt", "bad.txt")
+    lists = ReadLists("digest", (source,), (), (ReadList("plain", 1, {}),), octets=64)
+    said, shell = tmp_path / "said", tmp_path / "python"
+    with said.open("wb") as file:
+        write_piece(file, Heading("digest", lists=lists))
+    shell.write_text(f"#!/bin/sh\ncat {said}\n")
+    shell.chmod(0o700)
+    monkeypatch.setattr("sys.executable", str(shell))
+    with pytest.raises(RebuildError, match="cannot be used"):
+        await assembly.build(write(folder, one="a.org"), NO_RULES)
+
+
+async def test_nothing_stays_open(folder: Path, assembly: Assembly) -> None:
+    request = lists_of(folder, "a.org\n")
+    made = await assembly.build(request, NO_RULES)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    made = await assembly.build(lists_of(folder, "b.org\n"), made)
+    with pytest.raises(RuleSyntaxError):
+        await assembly.build(write(folder, one="192.0.2.1"), made)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 async def test_the_collector_is_left_as_it_was(folder: Path, assembly: Assembly) -> None:
     before = gc.get_threshold()
     await assembly.build(write(folder, one="a.org"), NO_RULES)
@@ -176,9 +244,9 @@ async def test_the_collector_is_left_as_it_was(folder: Path, assembly: Assembly)
 
 async def test_what_nobody_uses_any_more_is_taken_apart(folder: Path, assembly: Assembly) -> None:
     made = await assembly.build(write(folder, one="a.org", two="b.org"), NO_RULES)
-    parts = list(made.parts.values())
-    await assembly.dissolve(parts)
-    assert parts == []
+    parts, tables = list(made.parts.values()), [made.listed]
+    await assembly.dissolve(parts, tables)
+    assert (parts, tables) == ([], [])
     assert not allows(made, "one", "a.org")
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -16,6 +17,8 @@ from proxy.reload.assembly import NO_RULES, Assembly, Generation
 from proxy.reload.handover import Request
 from proxy.reload.reloader import Reloader
 from proxy.reload.watch import look
+from rules.listed import NO_LISTS
+from rules.name import parse
 
 RULES = "apps: {me: {identity: [{process: {uid: 7}}], allow: [{host: %s}]}}\n"
 LIMITS = Limits(reload_look_s=0.02, reload_quiet_s=0.01, reload_settle_s=0.1)
@@ -248,3 +251,131 @@ async def test_rules_that_are_restated_while_files_are_read_never_share_a_number
         numbers = [used.number for used in running.used]
     assert status.generation == (3 if is_changed else 2)
     assert numbers == ([2, 3] if is_changed else [2])
+
+
+def listing(running: Running, *names: str, file: str = "bad.txt") -> Path:
+    """Have the rules name a list of these names; return its file."""
+    folder = running.file.parent
+    found = folder / file
+    beside = folder / f".{file}"
+    beside.write_text("".join(f"{name}\n" for name in names))
+    beside.rename(found)
+    (folder / "lists.yaml").write_text(f"lists: [{{file: {file}}}]\n")
+    return found
+
+
+def denies(generation: Generation, name: str) -> bool:
+    return generation.index.lists.find("me", parse(name)) is not None
+
+
+async def test_a_list_that_changed_is_in_force_soon(tmp_path: Path) -> None:
+    async with reloading(tmp_path, LIMITS) as (running, reloader):
+        listing(running, "bad.example.com")
+        await running.until(lambda: len(running.used) == 1)
+        listing(running, "worse.example.com")
+        await running.until(lambda: len(running.used) == 2)
+        await running.until(lambda: running.counts()[0] == 2)
+        first, second = running.used
+        assert (denies(first, "bad.example.com"), denies(second, "bad.example.com")) == (
+            True,
+            False,
+        )
+        assert denies(second, "worse.example.com")
+        assert (second.number, running.swept) == (3, [2, 3])
+        assert first.parts["me"] is second.parts["me"]
+        # What was read is not read again.
+        assert await reloader._look() == reloader._watch._settled
+        assert running.counts() == (2, 0, 0)
+        assert reloader.listed() is second.listed
+
+
+async def test_a_list_that_is_missing_changes_nothing_until_it_is_there(tmp_path: Path) -> None:
+    """A name must not pass because the file that denies it could not be read."""
+    async with reloading(tmp_path, LIMITS) as (running, reloader):
+        file = listing(running, "bad.example.com")
+        await running.until(lambda: running.counts()[0] == 1)
+        file.unlink()
+        await running.until(lambda: running.counts()[2] == 1)
+        status = reloader.status()
+        assert (status.outcome, status.generation) == ("failed", 2)
+        assert status.problems[0].message.startswith("bad.txt cannot be read")
+        assert denies(running.used[-1], "bad.example.com")
+        assert len(running.used) == 1
+        listing(running, "worse.example.com")
+        await running.until(lambda: running.counts()[0] == 2)
+        assert denies(running.used[-1], "worse.example.com")
+
+
+async def test_a_list_that_was_never_there_is_waited_for(tmp_path: Path) -> None:
+    async with reloading(tmp_path, LIMITS) as (running, reloader):
+        (running.file.parent / "lists.yaml").write_text("lists: [{file: later.txt}]\n")
+        await running.until(lambda: running.counts()[2] == 1)
+        assert reloader.listed().lists is NO_LISTS
+        (running.file.parent / "later.txt").write_text("bad.example.com\n")
+        await running.until(lambda: running.counts()[0] == 1)
+        assert denies(running.used[-1], "bad.example.com")
+
+
+async def test_a_touched_list_is_no_new_generation(tmp_path: Path) -> None:
+    """threats.md, Order of checks: a cache flush per file touch as a herd."""
+    async with reloading(tmp_path, LIMITS) as (running, _):
+        file = listing(running, "bad.example.com")
+        await running.until(lambda: running.counts()[0] == 1)
+        file.touch()
+        await running.until(lambda: running.counts()[1] == 1)
+        assert len(running.used) == 1
+
+
+async def test_rules_that_change_and_restated_ones_keep_the_table(tmp_path: Path) -> None:
+    async with reloading(tmp_path) as (running, reloader):
+        listing(running, "bad.example.com")
+        await reloader.reload("control")
+        running.write("b.example.com")
+        assert (await reloader.reload("control")).outcome == "changed"
+        reloader.restate()
+        tables = [used.listed.table for used in running.used]
+        assert len({id(table) for table in tables}) == 1
+        assert all(denies(used, "bad.example.com") for used in running.used)
+        assert [source.shown for source in running.used[-1].ruleset.lists] == ["bad.txt"]
+
+
+async def test_a_table_that_nobody_needs_is_freed(tmp_path: Path) -> None:
+    async with reloading(tmp_path) as (running, reloader):
+        listing(running, "bad.example.com")
+        await reloader.reload("control")
+        table = running.used.pop().listed.table
+        assert table is not None
+        mapped = weakref.ref(table.obj)
+        del table
+        listing(running, "worse.example.com")
+        await reloader.reload("control")
+        assert mapped() is None
+        (running.file.parent / "lists.yaml").unlink()
+        await reloader.reload("control")
+        assert reloader.listed().table is None
+
+
+async def test_while_lists_are_read_it_says_how_far_that_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with reloading(tmp_path) as (running, reloader):
+        listing(running, *(f"n{each}.example.com" for each in range(140_000)))
+        assert reloader.progress() is None
+        with caplog.at_level(logging.INFO):
+            reading = asyncio.create_task(reloader.reload("control"))
+            await running.until(lambda: reloader.progress() is not None)
+            progress = reloader.progress()
+            assert progress is not None
+            assert (progress.file, progress.number, progress.files) == ("bad.txt", 1, 1)
+            assert running.used == []  # what was in force answers meanwhile
+            await reading
+        assert reloader.progress() is None
+        assert reloader.listed().read.files[0].names == 140_000
+
+
+async def test_warnings_of_a_list_are_told_and_counted(tmp_path: Path) -> None:
+    async with reloading(tmp_path) as (running, reloader):
+        listing(running, "bad.example.com", "b a d", "worse.example.com", "more.example.com")
+        status = await reloader.reload("control")
+        assert [str(each.place) for each in status.warnings] == ["bad.txt:2:1"]
+        assert sum(reloader.listed().read.files[0].skipped.values()) == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from proxy.limits import Limits
-from proxy.reload.watch import Look, Watch, look
+from proxy.reload.watch import Look, Watch, look, look_at, status_of
 
 LIMITS = Limits(reload_look_s=0.5, reload_quiet_s=0.2, reload_settle_s=2.0)
 
@@ -111,6 +111,18 @@ def test_a_file_behind_a_link_is_seen(folder: Path, tmp_path: Path) -> None:
     assert seen(folder) != before
     (tmp_path / "target").unlink()
     assert seen(folder) != before
+
+
+def test_single_files_are_looked_at_in_the_same_way(folder: Path) -> None:
+    files = [str(folder / "a.yaml"), str(folder / "none")]
+    before = look_at(files)
+    assert [file for file, _ in before] == files
+    assert before == look_at(files)
+    assert before[0][1] == status_of((folder / "a.yaml").stat())
+    (folder / "none").write_text("there now")
+    (folder / "a.yaml").touch()
+    after = look_at(files)
+    assert all(old != new for old, new in zip(before, after, strict=True))
 
 
 def watch(first: Look = ("a",)) -> Watch:

@@ -208,6 +208,9 @@ async def test_an_answer_through_a_name_that_new_rules_deny_is_forgotten(tmp_pat
     denied = (DenyRule("denied", (exact("cdn.example.net"),)),)
     async with hostile(chained) as peer, composed(RULES, peer.url("udp"), tmp_path) as parts:
         assert await find(parts, flow()) is Reason.RULE
+        for _ in ("cached", "pinned"):
+            resolution = await parts.lookup.resolve(flow(), NAME, frozenset({A}))
+            assert resolution.chain == (parse("cdn.example.net"),)
         harder = App("me", allows=ALLOWED.allows, denies=denied)
         parts.authorizer.use(index_rules(ruleset(2, me=harder)))
         question = Question(ME, NAME, A)

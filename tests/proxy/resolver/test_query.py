@@ -108,7 +108,9 @@ async def test_what_new_rules_refuse_does_not_leave_the_host_any_more(
         finishing = asyncio.create_task(parts.resolver.finish(miss))
         for _ in range(turns):  # once: between the task of the reply and that of the look-up
             loop.call_soon(change)
-        reply = dns.message.from_wire(await finishing)
+        octets = await finishing
+        assert octets is not None
+        reply = dns.message.from_wire(octets)
         assert upstream.queries == []
         lines = await parts.lines()
     assert reply.rcode() == dns.rcode.NXDOMAIN

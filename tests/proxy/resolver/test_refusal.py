@@ -7,8 +7,16 @@ import pytest
 
 from proxy.resolver.answer import Rcode
 from proxy.resolver.message import STREAM_OCTETS, UDP_OCTETS, Edns, Query
-from proxy.resolver.refusal import REFUSAL, any_reply, rcode_of, refusal
-from rules.decision import Decision, Reason, Refuse, Verdict
+from proxy.resolver.refusal import (
+    REFUSAL,
+    any_reply,
+    is_silent,
+    is_sunk,
+    rcode_of,
+    refusal,
+)
+from rules import rtype as rr
+from rules.decision import Decision, LocalRecord, Reason, Refuse, Verdict
 from rules.name import DomainName, parse
 from tests.proxy.resolver.wires import EXAMPLE
 
@@ -86,6 +94,7 @@ def test_words_a_reason_as_the_reference_says(reason: Reason, worded: tuple[Rcod
         (Refuse.NODATA, NODATA),
         (Refuse.REFUSED, Rcode.REFUSED),
         (Refuse.SINKHOLE, Rcode.NXDOMAIN),
+        (Refuse.DROP, Rcode.REFUSED),
     ],
 )
 def test_words_an_unlisted_name_as_the_app_has_it(refuse: Refuse, rcode: Rcode) -> None:
@@ -104,6 +113,101 @@ def test_does_not_deny_what_is_allowed_below_or_beside_it(reason: Reason) -> Non
 def test_keeps_refused_where_the_app_wants_it() -> None:
     decision = deny(Reason.HOST_NOT_LISTED, Refuse.REFUSED, empty=True)
     assert rcode_of(decision) == Rcode.REFUSED
+
+
+OURS = bytes((127, 53, 53, 53))
+ALIAS = b"\x05other\x07example\0"
+
+
+def worded(
+    decision: Decision, rtype: int = rr.A, sunk: tuple[bytes, ...] | None = None
+) -> dns.message.Message:
+    question = EXAMPLE + rtype.to_bytes(2) + b"\0\x01"
+    query = Query(7, 0x0100, NAME, question, rtype, Edns(1232))
+    wire = refusal(query, decision, ID, "ask the admin", APEX, UDP_OCTETS, sunk=sunk)
+    return dns.message.from_wire(wire)
+
+
+def answers(message: dns.message.Message) -> list[str]:
+    return [rrset.to_text() for rrset in message.answer]
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_points_a_name_at_the_sinkhole_for_five_seconds(*, empty: bool) -> None:
+    message = worded(deny(Reason.LIST, Refuse.SINKHOLE, empty=empty), sunk=(OURS,))
+    assert answers(message) == ["www.example.com. 5 IN A 127.53.53.53"]
+    assert (message.rcode().value, message.authority) == (Rcode.NOERROR, [])
+    assert (extended(message).code, ID in (extended(message).text or "")) == (15, True)
+
+
+def test_a_name_at_the_sinkhole_exists_so_that_other_types_are_nodata() -> None:
+    message = worded(deny(Reason.LIST, Refuse.SINKHOLE), rr.TXT, sunk=())
+    assert (message.rcode().value, message.answer) == (NODATA, [])
+    assert message.authority[0].rdtype == dns.rdatatype.SOA
+
+
+@pytest.mark.parametrize("sunk", [None, (), (OURS,)])
+@pytest.mark.parametrize("refuse", [Refuse.NXDOMAIN, Refuse.REFUSED, Refuse.DROP])
+def test_only_who_asks_for_the_sinkhole_has_it(
+    refuse: Refuse, sunk: tuple[bytes, ...] | None
+) -> None:
+    decision = deny(Reason.LIST, refuse)
+    assert not is_sunk(decision)
+    assert rcode_of(decision, has_sinkhole=sunk is not None) == rcode_of(decision)
+
+
+@pytest.mark.parametrize("reason", [Reason.TUNNEL_DETECTED, Reason.RATE, Reason.TYPE_NOT_ALLOWED])
+@pytest.mark.parametrize("refuse", [Refuse.SINKHOLE, Refuse.DROP])
+def test_what_has_a_wording_of_its_own_is_neither_sunk_nor_silent(
+    reason: Reason, refuse: Refuse
+) -> None:
+    decision = deny(reason, refuse)
+    assert not is_sunk(decision)
+    assert not is_silent(decision)
+    assert worded(decision, sunk=(OURS,)).answer == []
+
+
+def test_silence_is_what_a_list_asks_for() -> None:
+    assert is_silent(deny(Reason.LIST, Refuse.DROP))
+    assert not is_silent(deny(Reason.LIST))
+
+
+def local(*records: LocalRecord, refuse: Refuse = Refuse.NXDOMAIN) -> Decision:
+    return Decision(Verdict.DENY, Reason.LIST, refuse=refuse, local=records)
+
+
+RECORDS = (
+    LocalRecord(rr.A, 3600, bytes((192, 0, 2, 1))),
+    LocalRecord(rr.A, 3600, bytes((192, 0, 2, 2))),
+    LocalRecord(rr.TXT, 60, b"\x04gone"),
+)
+
+
+@pytest.mark.parametrize("refuse", Refuse)
+def test_gives_the_records_of_a_list_whatever_the_app_has(refuse: Refuse) -> None:
+    decision = local(*RECORDS, refuse=refuse)
+    (rrset,) = worded(decision).answer
+    assert (rrset.ttl, sorted(item.to_text() for item in rrset)) == (5, ["192.0.2.1", "192.0.2.2"])
+    assert answers(worded(decision, rr.TXT)) == ['www.example.com. 5 IN TXT "gone"']
+    assert not is_silent(decision)
+    assert not is_sunk(decision)
+
+
+def test_a_type_that_a_list_has_no_record_of_is_nodata() -> None:
+    message = worded(local(*RECORDS), rr.AAAA)
+    assert (message.rcode().value, message.answer) == (NODATA, [])
+    assert message.authority[0].rdtype == dns.rdatatype.SOA
+
+
+@pytest.mark.parametrize("rtype", [rr.A, rr.AAAA, rr.TXT, rr.CNAME])
+def test_an_alias_of_a_list_stands_for_every_type(rtype: int) -> None:
+    alias = local(LocalRecord(rr.CNAME, 3600, ALIAS))
+    assert answers(worded(alias, rtype)) == ["www.example.com. 5 IN CNAME other.example."]
+
+
+def test_another_reason_never_brings_records_of_a_list() -> None:
+    decision = Decision(Verdict.DENY, Reason.TUNNEL_DETECTED, local=RECORDS)
+    assert worded(decision).answer == []
 
 
 def test_brings_our_soa_of_five_seconds_with_a_negative_answer() -> None:

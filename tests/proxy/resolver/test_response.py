@@ -218,3 +218,30 @@ def test_reads_any_octets_after_the_question_or_says_so(rest: bytes) -> None:
 
 def test_says_what_dnspython_said() -> None:
     assert str(failure(raw() + b"\0")) == "the response cannot be read: TrailingJunk"
+
+
+def test_reads_the_name_servers_of_the_authority_section() -> None:
+    wire = response(
+        "www.example.com. 60 IN A 198.18.0.1\n"
+        "--\n"
+        "example.com. 900 IN NS ns1.example.com.\n"
+        "example.com. 900 CH NS ns2.example.com.\n"
+        "a\\\\.b.example.com. 900 IN NS ns3.example.com.\n"
+        "example.com. 900 IN TXT x\n"
+        "example.com. 800 IN NS ns4.example.net.\n"
+    )
+    found = read(wire)
+    assert found.servers == (
+        Record(parse("example.com"), 2, 900, write_name(parse("ns1.example.com"))),
+        Record(parse("example.com"), 2, 800, write_name(parse("ns4.example.net"))),
+    )
+    assert len(found.records) == 1
+
+
+def test_keeps_as_many_name_servers_as_an_answer_may_have_records() -> None:
+    """One that is left out would be the one that a list names."""
+    lines = "".join(f"example.com. 900 IN NS ns{each}.example.com.\n" for each in range(20))
+    wire = response(f"--\n{lines}")
+    assert len(read(wire).servers) == 20
+    failed = failure(wire, limits=Limits(answer_records=19))
+    assert failed.reason is Reason.UPSTREAM_MALFORMED

@@ -19,10 +19,12 @@ from rules.address import parse_address, parse_network
 from rules.decide import decide
 from rules.decision import Decision, Reason, Refuse, Verdict
 from rules.facts import Endpoint, Facts, Principal, Question
-from rules.match import index_rules
+from rules.listed import Listed, Lists
+from rules.match import RuleIndex, index_rules
 from rules.name import DomainName, parse
 from rules.pattern import HostPattern, PatternKind
 from rules.ruleset import AllowRule, App, DenyRule, Ruleset
+from tests.rules.naive_lists import NaiveLists
 
 LIMITS = Limits()
 CODER = Principal("coder")
@@ -397,3 +399,127 @@ def test_keeps_how_the_app_words_a_refused_link(refuse: Refuse) -> None:
     decision = Decision(Verdict.DENY, Reason.RULE, refuse=refuse)
     outcome = walk(asked(), answered(alias(NAME, EDGE)), lambda _: decision, LIMITS)
     assert outcome.refusal == replace(decision, empty=True)
+
+
+def by_lists(lists: Lists) -> RuleIndex:
+    return index_rules(Ruleset(7, {"coder": App("coder", allows=(ALLOW,))}), lists)
+
+
+def walked_by(lists: Lists, response: Response, rtype: int = rr.A) -> Walked:
+    """Walk as the appliance does where `lists` are in force."""
+    index = by_lists(lists)
+
+    def judge_server(question: Question, server: DomainName) -> Decision | None:
+        found = lists.find_server(question.principal.app, server)
+        return None if found is None else Decision(Verdict.DENY, Reason.LIST, found.id)
+
+    return walk(
+        asked(rtype), response, lambda facts: decide(index, facts), LIMITS,
+        judge_server=judge_server,
+    )  # fmt: skip
+
+
+def test_a_link_that_a_list_denies_refuses_the_whole_answer() -> None:
+    outcome = walked_by(
+        NaiveLists(NODE), answered(alias(NAME, EDGE), alias(EDGE, NODE), address(NODE, "1.1.1.1"))
+    )
+    assert outcome.refusal == Decision(Verdict.DENY, Reason.LIST, "lists/bad.txt:7")
+    assert (outcome.answer, outcome.chain) == (None, (EDGE, NODE))
+
+
+@pytest.mark.parametrize("rtype", [rr.CNAME, rr.DNAME])
+def test_an_alias_that_a_list_denies_is_refused_when_asked_for_itself(rtype: int) -> None:
+    outcome = walked_by(NaiveLists(EDGE), answered(alias(NAME, EDGE, rtype=rtype)), rtype)
+    assert outcome.refusal is not None
+    assert outcome.refusal.reason is Reason.LIST
+    assert outcome.refusal.empty is (rtype == rr.DNAME)  # which leaves the name's own records
+
+
+def test_a_service_at_a_name_that_a_list_denies_is_not_handed_out() -> None:
+    outcome = walked_by(NaiveLists(EDGE), answered(https(f"1 {EDGE}."), https("2 .")), rr.HTTPS)
+    assert outcome.answer is not None
+    (kept,) = outcome.answer.records
+    assert kept == https("2 .")
+
+
+def test_an_address_that_a_list_denies_refuses_the_whole_answer() -> None:
+    """RPZ: rpz-ip (draft-vixie-dnsop-dns-rpz, section 4.3)."""
+    lists = NaiveLists(addresses=("8.8.8.8",), listed=Listed("a.rpz", 3, "ip", Refuse.DROP))
+    outcome = walked_by(lists, answered(address(NAME, "1.1.1.1"), address(NAME, "8.8.8.8")))
+    assert outcome.answer is None
+    assert outcome.refusal == Decision(
+        Verdict.DENY, Reason.LIST, "a.rpz:3", refuse=Refuse.DROP, empty=True
+    )
+    assert outcome.dropped == (("8.8.8.8", Reason.LIST),)
+
+
+def test_the_first_address_that_a_list_denies_words_the_refusal() -> None:
+    """An address that was dropped before for another reason does not."""
+    seen = iter((Reason.ADDRESS_NOT_ALLOWED, Reason.LIST, Reason.LIST))
+    ids = iter(("first", "second", "third"))
+    response = answered(*(address(NAME, f"9.9.9.{last}") for last in range(3)))
+    outcome = walk(
+        asked(), response, lambda _: Decision(Verdict.DENY, next(seen), next(ids)), LIMITS
+    )
+    assert outcome.refusal is not None
+    assert (outcome.refusal.reason, outcome.refusal.rule) == (Reason.LIST, "second")
+
+
+def test_a_hint_that_a_list_denies_refuses_the_whole_answer() -> None:
+    lists = NaiveLists(addresses=("8.8.8.8",))
+    outcome = walked_by(
+        lists, answered(https("1 . ipv4hint=1.1.1.1,8.8.8.8"), https("2 .")), rr.HTTPS
+    )
+    assert outcome.answer is None
+    assert outcome.refusal is not None
+    assert outcome.refusal.reason is Reason.LIST
+
+
+def ns(owner: DomainName, server: str) -> Record:
+    return Record(owner, rr.NS, 60, write_name(parse(server)))
+
+
+@pytest.mark.parametrize("owner", [NAME, ZONE, parse("com"), EDGE, parse("example.net")])
+def test_a_name_server_that_a_list_denies_refuses_what_it_serves(owner: DomainName) -> None:
+    """RPZ: rpz-nsdname (draft-vixie-dnsop-dns-rpz, section 4.5)."""
+    lists = NaiveLists(servers=("ns.evil.example",))
+    records = alias(NAME, EDGE), address(EDGE, "1.1.1.1")
+    servers = ns(owner, "ns.good.example"), ns(owner, "ns.evil.example")
+    outcome = walked_by(lists, answered(*records, servers=servers))
+    assert outcome.answer is None
+    assert outcome.refusal == Decision(Verdict.DENY, Reason.LIST, "lists/bad.txt:7", empty=True)
+    assert outcome.servers == (parse("ns.good.example"), parse("ns.evil.example"))
+
+
+def test_a_name_server_of_something_else_is_nobody_s() -> None:
+    lists = NaiveLists(servers=("ns.evil.example",))
+    servers = ns(parse("other.example.com"), "ns.evil.example"), alias(NAME, EVIL)
+    outcome = walked_by(lists, answered(address(NAME, "1.1.1.1"), servers=servers))
+    assert outcome.answer is not None
+    assert outcome.servers == ()
+
+
+def test_a_name_server_that_was_asked_for_is_judged() -> None:
+    lists = NaiveLists(servers=("ns.evil.example",))
+    refusal = walked_by(lists, answered(ns(NAME, "ns.evil.example")), rr.NS).refusal
+    assert refusal is not None
+    assert refusal.reason is Reason.LIST
+
+
+def test_a_negative_answer_of_a_name_server_that_a_list_denies_is_refused() -> None:
+    lists = NaiveLists(servers=("ns.evil.example",))
+    outcome = walked_by(lists, answered(servers=(ns(ZONE, "ns.evil.example"),)))
+    assert outcome.refusal is not None
+
+
+def test_a_name_server_that_no_list_could_name_is_passed_over() -> None:
+    odd = Record(ZONE, rr.NS, 60, b"\x03a.b\x00")
+    outcome = walked_by(NaiveLists(), answered(address(NAME, "1.1.1.1"), servers=(odd,)))
+    assert outcome.answer is not None
+    assert outcome.servers == ()
+
+
+def test_without_who_judges_them_name_servers_are_only_noted() -> None:
+    outcome = walked(answered(address(NAME, "1.1.1.1"), servers=(ns(ZONE, "ns.evil.example"),)))
+    assert outcome.answer is not None
+    assert outcome.servers == (parse("ns.evil.example"),)

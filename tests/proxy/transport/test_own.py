@@ -37,3 +37,16 @@ def test_an_interface_address_is_known_in_every_spelling() -> None:
     assert OWN.is_interface(parse_address("192.0.2.2"))
     assert OWN.is_interface(parse_address("::ffff:192.0.2.2"))
     assert not OWN.is_interface(parse_address("192.0.2.3"))
+
+
+@pytest.mark.parametrize("address", ["127.53.53.53", "::ffff:127.53.53.53", "fd53::53"])
+def test_the_sinkhole_is_ours_on_every_port_and_its_ports_are_no_other_addresses(
+    address: str,
+) -> None:
+    own = OwnSockets(set(), set())
+    own.sinkholes = frozenset(map(parse_address, ("127.53.53.53", "fd53::53")))
+    assert own.is_listener(parse_address(address), 80)
+    assert own.is_listener(parse_address(address), 2222)
+    assert own.is_interface(parse_address(address))
+    assert not own.is_listener(parse_address("127.0.0.1"), 80)
+    assert not own.is_interface(parse_address("127.0.0.1"))

@@ -1,0 +1,1 @@
+"""Registered secrets and canaries, looked for in every name that is asked for."""

@@ -1,0 +1,1 @@
+"""The sinkhole: an address of ours that stands for denied names, and what answers there."""

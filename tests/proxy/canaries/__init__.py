@@ -1,0 +1,1 @@
+"""Tests of registered secrets and canaries."""

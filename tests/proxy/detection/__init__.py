@@ -1,0 +1,1 @@
+"""Tests of the tunnel detector of the appliance."""
