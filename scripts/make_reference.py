@@ -1,4 +1,4 @@
-"""Write the tables of docs/ that follow from the code, between their marks, and docs/openapi.json.
+"""Write the tables of the manual that follow from the code, between their marks, and openapi.json.
 
     <!-- generated: NAME -->  ...  <!-- end -->
 
@@ -16,11 +16,12 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # run by path
     sys.path.insert(0, str(ROOT))
 
-from scripts.reference import interface, proof_samples, samples, tables  # noqa: E402 - the path has to be there first
+from scripts.reference import interface, leak_samples, proof_samples, samples, tables  # noqa: E402 - the path has to be there first
 
 BLOCK = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 BLOCKS: dict[str, Callable[[], str]] = {
     "limits": tables.limits,
+    "leaks": tables.leaks,
     "metrics": tables.metrics,
     "reasons": tables.reasons,
     "configuration": tables.configuration,
@@ -44,13 +45,16 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "sample-agents": proof_samples.agents,
     "sample-capabilities": proof_samples.capabilities,
     "sample-attesters": proof_samples.attesters,
+    "sample-tunnels": leak_samples.tunnels,
+    "sample-lists": leak_samples.lists,
+    "sample-secrets": leak_samples.secrets,
 }
 FILES: dict[str, Callable[[], str]] = {"openapi.json": interface.openapi}
 
 
 def pages() -> list[Path]:
-    """Return every page of the manual."""
-    return sorted((ROOT / "docs").rglob("*.md"))
+    """Return every page of the manual, and those beside it."""
+    return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 def written_anew(text: str) -> str:

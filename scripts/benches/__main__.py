@@ -11,6 +11,7 @@ import msgspec
 from scripts.benches import (
     attestation,
     decision,
+    detect,
     identity,
     idle,
     overload,
@@ -25,6 +26,7 @@ from scripts.benches.planes import Plan, Result
 ALL = (
     *planes.PLANES,
     "decision",
+    "detect",
     "reload",
     "overload",
     "rss",
@@ -38,6 +40,7 @@ BAR_CHARACTERS = 30
 
 ALONE: dict[str, Callable[[Plan], list[Result]]] = {
     "decision": lambda _: decision.measure(),
+    "detect": detect.measure,
     "overload": overload.measure,
     "reload": reload.measure,
     "revocation": revocation.measure,

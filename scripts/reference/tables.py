@@ -10,7 +10,7 @@ from typing import Any, TypeAliasType, get_args
 
 import msgspec
 import yaml
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from proxy import config_keys
 from proxy.advice import advise
@@ -22,6 +22,7 @@ from proxy.problem import STATUS
 from proxy.resolver.refusal import REFUSAL, Wording
 from rules import rtype
 from rules.decision import Decision, Reason, Verdict
+from rules.detector import SIZES
 from rules.document import json_schema
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -33,6 +34,7 @@ _WORDINGS = frozenset(
     {
         "proxy/advice.py",
         "proxy/egress/refusal.py",
+        "proxy/problem.py",
         "proxy/resolver/refusal.py",
         "rules/decision.py",
     }
@@ -112,6 +114,27 @@ def _sources(*rooms: str) -> tuple[tuple[str, str], ...]:
     """Return path and text of every module of `rooms`."""
     paths = sorted(path for room in rooms for path in (ROOT / room).rglob("*.py"))
     return tuple((str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")) for path in paths)
+
+
+# what leaks
+
+
+def leaks() -> str:
+    """Return how much of an app's look-ups may go out, by window; octets."""
+    sizes, ordinary = SIZES, "all suffixes that are neither popular nor of the second tier"
+    kept = f"{sizes.given_back} octets a day below each that it then connects to by the proxy"
+    wide = sizes.block.times(sizes.wide_factor)
+    rows = (
+        ("new names below one suffix", sizes.block),
+        (f"new names, over {ordinary}; but for {kept}", sizes.app),
+        ("the choice among known names, below one suffix", sizes.choice),
+        ("the choice among known names, over all such suffixes", sizes.app_choice),
+        ("new names below a suffix of the second tier (`rules/tiers`), or a popular one", wide),
+    )
+    return table(
+        ("of one app, octets", "in 2 min", "in an hour", "in a day"),
+        ((what, *(f"{each:,}" for each in structs.astuple(of))) for what, of in rows),
+    )
 
 
 # metrics

@@ -1,0 +1,1 @@
+"""The developers' programs that are more than a call of others."""
