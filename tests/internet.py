@@ -29,6 +29,10 @@ from tests import outside
 from tests.authority import PrivateAuthority
 
 PACKAGES = {
+    "iodine": "iodine",
+    "iodined": "iodine",
+    "dns2tcpc": "dns2tcp",
+    "dns2tcpd": "dns2tcp",
     "kdig": "knot-dnsutils",
     "dig": "bind9-dnsutils",
     "unbound": "unbound",

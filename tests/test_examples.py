@@ -124,7 +124,7 @@ def promtool(*arguments: str | Path) -> str:
 
 
 def test_promtool_takes_the_rules() -> None:
-    assert "SUCCESS: 20 rules found" in promtool("check", "rules", RULES)
+    assert "SUCCESS: 25 rules found" in promtool("check", "rules", RULES)
 
 
 def test_alerts_fire_when_they_should_and_not_before() -> None:

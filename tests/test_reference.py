@@ -108,7 +108,7 @@ def test_what_the_description_of_the_api_refers_to_is_in_it() -> None:
 
 
 def test_every_generated_block_stands_in_the_manual() -> None:
-    named = {found[1] for page in DOCS for found in make_reference.BLOCK.findall(page.read_text())}
+    named = {found[1] for page in PAGES for found in make_reference.BLOCK.findall(page.read_text())}
     assert named == set(make_reference.BLOCKS)
 
 
@@ -152,13 +152,14 @@ def test_the_example_of_the_configuration_is_the_defaults(text: str) -> None:
     defaults, _ = read_config(None, PLACES)
     same = (
         *("upstreams", "upstream_ca", "identity", "attestation"),
-        *("rules", "state", "audit", "limits"),
+        *("sinkhole", "rules", "state", "audit", "limits"),
     )
     assert all(getattr(settings, name) == getattr(defaults, name) for name in same)
     for kind in ("do53", "proxy", "proxy_tls", "metrics", "enroll", "pki", "control_tls"):
         assert getattr(settings.listen, kind) == getattr(defaults.listen, kind)
     assert set(yaml.safe_load(text)) == {
-        *("listen", "resolver", "identity", "attestation", "rules", "state", "audit", "limits")
+        *("listen", "resolver", "identity", "attestation", "sinkhole", "rules", "state"),
+        *("audit", "limits"),
     }
 
 
