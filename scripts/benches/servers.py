@@ -50,6 +50,7 @@ apps:
   bench:
     identity: [{identity}]
     allow: [{{host: "*.example.net", ports: [80, 443, 8443]}}]
+    detect: {{mode: observe}}  # a thousand names below one suffix are what a tunnel has
 """)
     file = folder / "sallyport.yaml"
     file.write_text(f"""
