@@ -289,6 +289,8 @@ class LiveDetection(LazyFile["DetectionFile"]):
 
     @override
     async def _load(self) -> "DetectionFile":
+        if not self.path.parent.exists():  # who took it away is to be noticed
+            raise BindError(f"{self.path.parent} is gone, where what is held is kept; put it back")
         # Loading it takes longer than a query may wait.
         module = await asyncio.to_thread(importlib.import_module, "proxy.detection.file")
         file: DetectionFile = module.DetectionFile(self.path, self._ground.limits)

@@ -21,7 +21,7 @@ from rules.match import (
 from rules.name import ROOT, parse
 from rules.rtype import TXT
 from rules.ruleset import AllowRule, App, DenyRule, Ruleset
-from tests.rules.written import allow, app, deny, pattern
+from tests.rules.written import allow, app, deny, index, pattern
 
 LABEL = st.sampled_from(["a", "b", "evil", "xn--bcher-kva", "_dns"])
 NAME = st.lists(LABEL, min_size=1, max_size=4).map(".".join)
@@ -255,3 +255,10 @@ def test_says_whether_any_allow_upgrades() -> None:
 def test_rules_that_differ_in_their_upgrade_are_two() -> None:
     rules = [allow("a.org", id="a"), allow("a.org", id="b", upgrade=UpgradeTls())]
     assert ids(index_app(app(*rules)).allows.levels("a.org")) == [["a", "b"]]
+
+
+def test_a_name_is_known_that_a_pattern_is_itself() -> None:
+    allows = index(allow("a.example.com", "*.example.org")).apps["me"].allows
+    assert allows.has_name("a.example.com")
+    for name in ("example.com", "b.a.example.com", "a.example.org", "example.org"):
+        assert not allows.has_name(name)

@@ -300,6 +300,7 @@ async def test_a_file_that_cannot_be_written_keeps_nothing_from_being_held(tmp_p
     assert is_held(stand)
     assert "cannot be made" in (stand.live.problem or "")
     (tmp_path / "file").unlink()
+    (tmp_path / "file").mkdir()
     stand.now += 11
     await until(lambda: stand.live.problem is None)
     await stand.live.settled()
@@ -307,6 +308,25 @@ async def test_a_file_that_cannot_be_written_keeps_nothing_from_being_held(tmp_p
     await stand.audit.close()
     stand.path = stand.live.path
     assert await stand.on_disk() == [SUFFIX]
+
+
+async def test_a_folder_of_state_that_was_taken_away_is_missed_and_not_made_again(
+    tmp_path: Path,
+) -> None:
+    """What else is kept there is missed, too: a new folder would hide that."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    async with standing(folder) as stand:
+        folder.rename(tmp_path / "away")
+        await stand.leak()
+        assert is_held(stand)
+        assert "put it back" in (stand.live.problem or "")
+        assert not folder.exists()
+        (tmp_path / "away").rename(folder)
+        stand.now += 11
+        await until(lambda: stand.live.problem is None)
+        await stand.live.settled()
+        assert await stand.on_disk() == [SUFFIX]
 
 
 async def test_at_the_bound_none_that_is_held_makes_way(tmp_path: Path) -> None:
