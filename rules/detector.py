@@ -33,7 +33,6 @@ from rules.window import TICK_S, WINDOWS, Meter, sums
 type Direction = Literal["names", "answers", "choice"]
 
 _DAY_S = 86400
-_DAY = 3  # of a meter: the sum of the day
 _BITS = 8  # of an octet: choices are counted in bits
 _ADDRESSES = frozenset({types.A, types.AAAA})
 _DIRECTIONS: dict[int, Direction] = {NAMES: "names", ANSWERS: "answers", CHOICE: "choice"}
@@ -205,7 +204,7 @@ class Detector:
             tally = account.table.get(suffix)
             if tally is not None:
                 tally.move_to(now, int(now) // TICK_S)
-                if tally.names[_DAY] <= self._given_back:
+                if tally.known.octets <= self._given_back:  # its own: no inherited counts
                     account.give_back(suffix, sub)
                 if tally.connect(sub) and tally.is_stored:  # else what is asked has it written
                     account.changed(tally)

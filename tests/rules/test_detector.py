@@ -207,6 +207,19 @@ def test_what_an_app_connects_to_costs_its_sum_nothing_and_its_suffix_all_the_sa
     assert all(each.octets["24h"] >= 10 for each in others)
 
 
+def test_what_a_newcomer_inherits_keeps_nothing_from_being_given_back() -> None:
+    """A table that is full for days must not make an honest app look worse and worse."""
+    of = detector(Sizes(app_suffixes=4, all_suffixes=8, floor_suffixes=2))
+    for hour in range(200):
+        for host in ("cdn-one", "www"):
+            name, now = f"{host}.d{hour}.com", START + hour * 3600
+            assert ask(of, name, now) is None
+            of.connected("app", DomainName(name), now + 5)
+    whole, *others = of.states(START + 200 * 3600)
+    assert (whole.suffix, whole.octets["24h"]) == (".", 0)
+    assert any(each.octets["24h"] > 64 for each in others)
+
+
 def test_connecting_to_what_leaks_gives_little_back() -> None:
     """Who tunnels owns the zones, and can have them lead somewhere."""
     of = detector()
