@@ -202,12 +202,14 @@ class Detector:
             return
         for suffix, sub in self._splitter.split(name):
             tally = account.table.get(suffix)
-            if tally is not None:
-                tally.move_to(now, int(now) // TICK_S)
-                if tally.known.octets <= self._given_back:  # its own: no inherited counts
-                    account.give_back(suffix, sub)
-                if tally.connect(sub) and tally.is_stored:  # else what is asked has it written
-                    account.changed(tally)
+            if tally is None:  # evicted since, as what is new is in a full table
+                account.give_back(suffix, sub)
+                continue
+            tally.move_to(now, int(now) // TICK_S)
+            if tally.known.octets <= self._given_back:  # its own: no inherited counts
+                account.give_back(suffix, sub)
+            if tally.connect(sub) and tally.is_stored:  # else what is asked has it written
+                account.changed(tally)
 
     def clear(self, app: str, suffix: DomainName, now: float) -> bool:
         """Return whether anything was counted there; the counts start anew. "." is the whole app.

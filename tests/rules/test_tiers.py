@@ -1,11 +1,14 @@
 """Second-tier lists come in as texts, with comments, and cover what stands below a suffix."""
 
+from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from rules.errors import MalformedNameError
 from rules.name import parse
+from rules.subname import Splitter
+from rules.suffix import read_suffixes
 from rules.tiers import NO_TIERS, ORDINARY, PRIVATE, read_tiers
 
 SHIPPED = Path(__file__).parents[2] / "rules" / "tiers"
@@ -44,3 +47,12 @@ def test_the_names_of_a_private_network_are_for_its_own_resolver_to_see() -> Non
     assert NO_TIERS.of(parse("cluster.local")) == PRIVATE
     assert NO_TIERS.of(parse("ip-10-0-0-1.compute.internal")) == PRIVATE
     assert NO_TIERS.of(parse("local.example")) == ORDINARY
+
+
+def test_what_is_shipped_is_what_somebody_registered() -> None:
+    """A name below that would never be asked for: suffixes are asked for."""
+    data = resources.files("publicsuffixlist") / "public_suffix_list.dat"
+    splitter = Splitter(read_suffixes(data.read_text(encoding="utf-8").splitlines()))
+    for file in SHIPPED.glob("*.txt"):
+        for name in read_tiers({file.stem: file.read_text()}).lists:
+            assert splitter.split(name)[0][0] == name, file.stem
